@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Conclave's election core: exactly one node leads, whatever a policy, a network or a clock does.
+//!
+//! A deterministic state machine without I/O. It is told what happened and what time it is, and
+//! answers with what it wants done:
+//!
+//! ```text
+//! core.handle(now, event, &mut actions);   // the only mutation
+//! core.next_deadline()                     // when it wants to be called with Event::Tick
+//! ```
+//!
+//! **What is deliberately absent:** clocks, files, sockets, threads, async, randomness, wasm and
+//! etcd. Every effect is an [`Action`] with an operation id, its outcome returns as an [`Event`]
+//! with that id, and order that matters for safety (withdraw before resign) is state in here,
+//! never the order in which a shell runs actions.
+
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod event;
+pub mod ids;
+pub mod record;
+pub mod request;
+pub mod settings;
+pub mod time;
+pub mod view;
+
+pub use action::{Action, Exit, Notice};
+pub use event::Event;
+pub use ids::{ElectionName, NodeName, Nonce, OpId, Revision, SessionId, Token};
+pub use request::{Entry, Evidence, Key, Outcome, Request, Stored, Value};
+pub use settings::{Adoption, ElectionSettings, Past, Settings, Timings};
+pub use time::{Now, Time};

@@ -57,16 +57,19 @@ pub struct Now {
     pub fast: Time,
     /// Advances by the smaller of the two: for judging another node silent.
     pub slow: Time,
+    /// Milliseconds since 1970 by the wall clock. It goes into records for people to read;
+    /// nothing is ever decided by it.
+    pub unix_ms: u64,
 }
 
 impl Now {
     /// Both clocks at the same reading, as tests and simulations have it.
     pub fn at(micros: u64) -> Self {
-        Now { fast: Time(micros), slow: Time(micros) }
+        Now { fast: Time(micros), slow: Time(micros), unix_ms: 0 }
     }
 
     /// This instant moved on by `span` on both clocks.
     pub fn after(self, span: Duration) -> Self {
-        Now { fast: self.fast + span, slow: self.slow + span }
+        Now { fast: self.fast + span, slow: self.slow + span, unix_ms: self.unix_ms }
     }
 }
