@@ -1,0 +1,42 @@
+# Conclave's few commands. `make demo` and `make test` find or install whatever they need
+# (see scripts/setup) and say so; the first build compiles wasmtime and takes minutes.
+
+CARGO ?= cargo
+
+.PHONY: help
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: setup ## three nodes on this machine elect, fail over and hand over before your eyes
+	$(CARGO) run -p conclave -- demo
+
+.PHONY: test
+test: etcd ## all tests, those against real etcd servers included
+	$(CARGO) test --workspace
+
+.PHONY: lint
+lint: setup ## formatting, clippy, and whether the committed policies match their sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	plugins/check
+
+.PHONY: doc
+doc: setup ## the API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+.PHONY: policies
+policies: ## rebuild the committed first-party policies from their sources
+	plugins/build
+
+.PHONY: ci
+ci: ## everything that the project's CI checks
+	bash .ci/run
+
+.PHONY: setup
+setup:
+	@scripts/setup
+
+.PHONY: etcd
+etcd:
+	@scripts/setup etcd
