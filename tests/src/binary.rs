@@ -1,0 +1,47 @@
+//! The real `conclave` binary.
+//!
+//! Cargo gives a test only the binaries of its own package, so the first test of a process that
+//! needs one asks Cargo to bring it up to date: a moment when nothing has changed, and no suite
+//! ever runs yesterday's binary. `CONCLAVE_BIN` names another one (a release build, say).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The environment variable that names a binary to test instead of building one.
+pub const VARIABLE: &str = "CONCLAVE_BIN";
+
+/// The path of the binary under test.
+///
+/// # Panics
+///
+/// When it does not build: no test can go on then.
+pub fn conclave() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| find().expect("the conclave binary"))
+}
+
+fn find() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(VARIABLE) {
+        return fs::canonicalize(&path).with_context(|| format!("{VARIABLE}={}", path.display()));
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--package=conclave", "--bin=conclave", "--message-format=json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .context("run cargo")?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("cargo build failed:\n{}{messages}", String::from_utf8_lossy(&output.stderr));
+    }
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo built no executable")
+}
