@@ -22,6 +22,11 @@ pub enum Action {
         /// When to give up waiting.
         timeout: Duration,
     },
+    /// Begin to watch the whole cluster after this revision, ending any earlier watch.
+    Watch {
+        /// The revision of the reading that the watch continues.
+        after: Revision,
+    },
     /// The session changed: remember it beside the terms, so that a successor of this daemon
     /// can prove its death or adopt it. `None` when it has ended.
     Session {

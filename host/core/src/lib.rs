@@ -4,8 +4,8 @@
 //! answers with what it wants done:
 //!
 //! ```text
-//! core.handle(now, event, &mut actions);   // the only mutation
-//! core.next_deadline()                     // when it wants to be called with Event::Tick
+//! let actions = core.handle(now, event);   // the only mutation
+//! core.next_deadline(now)                  // when it wants to be called with Event::Tick
 //! ```
 //!
 //! **What is deliberately absent:** clocks, files, sockets, threads, async, randomness, wasm and
@@ -16,17 +16,29 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod campaign;
+mod election;
 pub mod event;
 pub mod ids;
+mod leave;
+mod machine;
+mod node;
+pub mod ranking;
 pub mod record;
+mod replica;
 pub mod request;
+mod session;
 pub mod settings;
+pub mod status;
+mod tenure;
 pub mod time;
+mod timers;
 pub mod view;
 
 pub use action::{Action, Exit, Notice};
 pub use event::Event;
 pub use ids::{ElectionName, NodeName, Nonce, OpId, Revision, SessionId, Token};
+pub use machine::Core;
 pub use request::{Entry, Evidence, Key, Outcome, Request, Stored, Value};
 pub use settings::{Adoption, ElectionSettings, Past, Settings, Timings};
 pub use time::{Now, Time};

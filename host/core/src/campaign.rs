@@ -1,0 +1,315 @@
+//! Getting a term: noticing a vacancy, waiting for one's turn, taking, and making certain.
+//!
+//! A term is acted for only after its leader key was read back: lowest create revision under the
+//! prefix, on the current session (S3). Until then nothing is placed.
+
+use std::time::Duration;
+
+use crate::action::{Action, Exit, Notice};
+use crate::election::{Advice, Confirming, Election, State, Term};
+use crate::ids::{NodeName, OpId, Revision, SessionId, Token};
+use crate::node::{Node, Purpose, Step};
+use crate::record::{EndReason, HistoryRecord, LeaderRecord};
+use crate::request::{Ending, Evidence, Outcome, Request};
+use crate::tenure::Holding;
+
+/// An election without a holder that stands.
+#[derive(Clone, Debug)]
+enum Vacancy {
+    /// No key under the leader prefix.
+    Empty,
+    /// A holder that fell silent, or whose session ended.
+    Dead { token: Token, term: LeaderRecord, evidence: Evidence, foreign_behind: bool },
+}
+
+impl Election {
+    /// Follows the holder, or campaigns when there is none.
+    pub(crate) fn watch(&mut self, node: &mut Node) {
+        let Some(session) = node.session.valid(node.now) else {
+            self.vacant_since = None;
+            return;
+        };
+        if !node.replica.listed {
+            return;
+        }
+        if let Some((term, _)) = self.own_key(node, session) {
+            return self.found_own_key(node, term);
+        }
+        let Some(vacancy) = self.vacancy(node) else {
+            self.vacant_since = None;
+            self.failures = 0;
+            return;
+        };
+        let since = *self.vacant_since.get_or_insert(node.now.fast);
+        if !self.eligible(node) || self.candidacy(node).is_none() {
+            return;
+        }
+        if node.now.fast < self.not_before {
+            return node.wake(&self.name, self.not_before);
+        }
+        let Advice::Order(order) = self.consult(node, Duration::ZERO) else { return };
+        let Some(rank) = order.iter().position(|name| name == node.me()) else { return };
+        let timings = &node.settings.timings;
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+        let turn = since + timings.stagger.saturating_mul(rank).min(timings.stagger_cap);
+        if node.now.fast < turn {
+            return node.wake(&self.name, turn);
+        }
+        self.campaign(node, session, vacancy);
+    }
+
+    fn vacancy(&self, node: &Node) -> Option<Vacancy> {
+        let leaders = node.replica.leaders(&self.name);
+        let Some(first) = leaders.first() else { return Some(Vacancy::Empty) };
+        let term = first.term?;
+        if node.stands(&term.holder, term.session) {
+            return None;
+        }
+        let record = node.replica.session_key(&term.holder);
+        let evidence = match record.filter(|stored| stored.create.0 == term.session.0) {
+            None => Evidence::Ended,
+            Some(_) if term.holder == *node.me() => return None,
+            Some(_) => Evidence::Silent(node.replica.heard(&term.holder)?.modified),
+        };
+        Some(Vacancy::Dead {
+            token: first.token,
+            term: term.clone(),
+            evidence,
+            foreign_behind: leaders.iter().skip(1).any(|leader| leader.term.is_none()),
+        })
+    }
+
+    /// A leader key stands on our session: received by handover, taken by a transaction whose
+    /// outcome was unknown, or left by an earlier daemon.
+    fn found_own_key(&mut self, node: &mut Node, term: Term) {
+        if !self.eligible(node) {
+            return self.leave_unplaced(node, term, EndReason::Unsettled);
+        }
+        // Expected only as the outcome of the offer that we accepted: then the term before this
+        // one, which history names, is the one that was offered.
+        let ended = node.replica.previous(&self.name).map(|(token, _)| token);
+        let expected = ended.is_some() && ended == self.accepted_term();
+        self.state = State::Confirming(Confirming {
+            token: term.token,
+            adopted: false,
+            rewrite: !expected,
+            op: None,
+            began: node.now.fast,
+        });
+        self.confirm(node);
+    }
+
+    fn campaign(&mut self, node: &mut Node, session: SessionId, vacancy: Vacancy) {
+        let Some(candidacy) = self.candidacy(node) else { return };
+        let me = node.me().clone();
+        let election = self.name.clone();
+        let request = match vacancy {
+            Vacancy::Empty => {
+                let previous = node.replica.previous(&election);
+                let owed = previous.map_or(0, |(_, p)| if p.clean { 0 } else { p.delay_ms });
+                Request::Take {
+                    history: node.replica.history_revision(&election),
+                    record: self.leader_record(node, session, owed, "vacant"),
+                    election,
+                    node: me,
+                    candidacy,
+                }
+            }
+            Vacancy::Dead { token, term, evidence, foreign_behind } => {
+                let owed = millis(self.settings.takeover_delay).max(term.delay_ms);
+                let why = format!("took over from {}", term.holder);
+                let record =
+                    (!foreign_behind).then(|| self.leader_record(node, session, owed, &why));
+                let ending = Ending {
+                    token,
+                    record: HistoryRecord {
+                        holder: term.holder.clone(),
+                        successor: record.as_ref().map(|_| me.clone()),
+                        from_unix_ms: term.since_unix_ms,
+                        to_unix_ms: node.now.unix_ms,
+                        why: EndReason::Silent,
+                        clean: false,
+                        delay_ms: owed,
+                        facts: term.facts,
+                    },
+                    trim: self.trim(node),
+                };
+                Request::TakeOver {
+                    election,
+                    node: me,
+                    session,
+                    candidacy,
+                    holder: term.holder,
+                    holder_session: term.session,
+                    evidence,
+                    ending,
+                    record,
+                }
+            }
+        };
+        let purpose = Purpose::Election(self.name.clone(), Step::Take);
+        let op = node.send(purpose, request);
+        self.state = State::Taking { op };
+    }
+
+    pub(crate) fn leader_record(
+        &self,
+        node: &Node,
+        session: SessionId,
+        delay_ms: u64,
+        why: &str,
+    ) -> LeaderRecord {
+        LeaderRecord {
+            holder: node.me().clone(),
+            session,
+            facts: self.facts(),
+            since_unix_ms: node.now.unix_ms,
+            delay_ms,
+            why: why.to_owned(),
+            offer: None,
+        }
+    }
+
+    pub(crate) fn trim(&self, node: &Node) -> Vec<Token> {
+        node.replica.history_surplus(&self.name, node.settings.timings.history)
+    }
+
+    pub(crate) fn take_answered(&mut self, node: &mut Node, op: OpId, outcome: &Outcome) {
+        if self.state != (State::Taking { op }) {
+            return;
+        }
+        self.state = State::Watching;
+        let own = node.session.valid(node.now).and_then(|session| self.own_key(node, session));
+        match (outcome, own) {
+            (Outcome::Applied { .. }, Some((term, _))) => {
+                self.failures = 0;
+                self.state = State::Confirming(Confirming {
+                    token: term.token,
+                    adopted: false,
+                    rewrite: false,
+                    op: None,
+                    began: node.now.fast,
+                });
+            }
+            (Outcome::Applied { .. }, None) => {}
+            (Outcome::Rejected { .. } | Outcome::Unknown, _) => {
+                // What the store returned is known now; a vacancy that still stands is tried
+                // again, a little later each time.
+                self.not_before = node.now.fast + node.backoff(self.failures);
+                self.failures += 1;
+            }
+        }
+    }
+
+    /// Makes certain of a leader key: rewrite it where earlier writes could be under way, then
+    /// read it back.
+    pub(crate) fn confirm(&mut self, node: &mut Node) {
+        let State::Confirming(confirming) = &self.state else { return };
+        if confirming.op.is_some() || !node.replica.listed {
+            return;
+        }
+        if node.now.fast < self.not_before {
+            return node.wake(&self.name, self.not_before);
+        }
+        let (token, adopted, rewrite) = (confirming.token, confirming.adopted, confirming.rewrite);
+        let Some(session) = node.session.id() else { return };
+        let own = self.own_key(node, session).filter(|(term, _)| term.token == token);
+        let Some((term, _)) = own else {
+            if adopted {
+                return self.abandon(node, token);
+            }
+            self.state = State::Watching;
+            node.dirty.insert(self.name.clone());
+            return;
+        };
+        if !self.configured {
+            return self.leave_adopted(node, term, EndReason::Unconfigured);
+        }
+        let election = self.name.clone();
+        let (step, request) = if rewrite {
+            let (modified, mut record) = (term.modified, term.record);
+            record.offer = None;
+            let me = node.me().clone();
+            let rewrite = Request::RewriteLeader { election, node: me, session, modified, record };
+            (Step::Rewrite, rewrite)
+        } else {
+            (Step::ReadBack, Request::ReadLeader { election })
+        };
+        let op = node.send(Purpose::Election(self.name.clone(), step), request);
+        if let State::Confirming(confirming) = &mut self.state {
+            confirming.op = Some(op);
+        }
+    }
+
+    /// A rewrite or a reading of a key that is being made certain of was answered.
+    pub(crate) fn confirm_answered(
+        &mut self,
+        node: &mut Node,
+        op: OpId,
+        step: Step,
+        outcome: &Outcome,
+    ) {
+        let State::Confirming(confirming) = &mut self.state else { return };
+        if confirming.op != Some(op) {
+            return;
+        }
+        confirming.op = None;
+        match outcome {
+            Outcome::Applied { .. } if step == Step::Rewrite => confirming.rewrite = false,
+            Outcome::Applied { .. } => self.read_back(node),
+            Outcome::Rejected { .. } => {}
+            Outcome::Unknown => {
+                self.not_before = node.now.fast + node.backoff(self.failures);
+                self.failures += 1;
+            }
+        }
+    }
+
+    fn read_back(&mut self, node: &mut Node) {
+        let State::Confirming(confirming) = &self.state else { return };
+        let (token, adopted, began) = (confirming.token, confirming.adopted, confirming.began);
+        let Some(session) = node.session.valid(node.now) else { return };
+        let own = self.own_key(node, session).filter(|(term, _)| term.token == token);
+        let Some((term, lowest)) = own else { return };
+        self.failures = 0;
+        if token < self.highest {
+            // Tokens only grow: this store has forgotten a term that we saw.
+            let (known, seen) = (Revision(self.highest.0), Revision(token.0));
+            node.fatal = Some(Exit::StoreWentBack { known, seen });
+            return self.leave_adopted(node, term, EndReason::Unsettled);
+        }
+        if !lowest {
+            return if adopted {
+                self.leave_adopted(node, term, EndReason::Competitor)
+            } else {
+                self.leave_unplaced(node, term, EndReason::Competitor)
+            };
+        }
+        self.highest = token;
+        self.vacant_since = None;
+        let delay =
+            if adopted { Duration::ZERO } else { Duration::from_millis(term.record.delay_ms) };
+        let from = node.replica.previous(&self.name).map(|(_, previous)| previous.holder.clone());
+        self.announce(node, &term, delay, from);
+        if adopted {
+            node.act(Action::Lead { election: self.name.clone(), token, adopted });
+        }
+        self.state = State::Holding(Holding::new(term, began, delay, adopted));
+        self.hold(node);
+    }
+
+    fn announce(&self, node: &mut Node, term: &Term, delay: Duration, from: Option<NodeName>) {
+        node.notice(Notice::TermBegan {
+            election: self.name.clone(),
+            token: term.token,
+            delay,
+            from,
+            why: term.record.why.clone(),
+        });
+    }
+}
+
+/// Whole milliseconds, rounded up: an owed delay is never cut short.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,431 @@
+//! The state machine's outside: creation, events in, actions out.
+
+use std::time::Duration;
+
+use crate::action::{Action, Exit, Notice};
+use crate::election::{Election, State};
+use crate::event::Event;
+use crate::ids::{ElectionName, NodeName, OpId, Revision, SessionId};
+use crate::node::{Node, Op, Purpose, Step};
+use crate::request::{Entry, Key, Outcome, Request, Value};
+use crate::session::{Effects, Session};
+use crate::settings::Settings;
+use crate::time::Now;
+use crate::timers::Timer;
+
+/// The election core of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Core {
+    pub(crate) node: Node,
+    pub(crate) elections: std::collections::BTreeMap<ElectionName, Election>,
+    stray_replies: u64,
+    exited: bool,
+}
+
+impl Core {
+    /// A core for these settings, and what it wants done first.
+    pub fn new(mut settings: Settings, now: Now) -> (Self, Vec<Action>) {
+        if let Some(adoption) = &settings.past.adopt {
+            settings.nonce = adoption.nonce.clone();
+        }
+        let past = settings.past.clone();
+        let adopted = past.adopt.as_ref().map(|a| a.terms.clone()).unwrap_or_default();
+        let mut elections = std::collections::BTreeMap::new();
+        let names = settings.elections.keys().chain(adopted.keys()).cloned();
+        for name in names.collect::<std::collections::BTreeSet<_>>() {
+            let election = Election::new(
+                name.clone(),
+                settings.elections.get(&name).cloned(),
+                past.tokens.get(&name).copied().unwrap_or_default(),
+                adopted.get(&name).copied(),
+                now.fast,
+            );
+            elections.insert(name, election);
+        }
+        let mut core =
+            Core { node: Node::new(settings, now), elections, stray_replies: 0, exited: false };
+        if let Some(adoption) = past.adopt {
+            core.node.timers.set(Timer::Deadline, adoption.deadline);
+            core.node.beat();
+        }
+        core.list();
+        core.node.dirty.extend(core.elections.keys().cloned());
+        core.node.check_deadline();
+        core.settle();
+        let actions = std::mem::take(&mut core.node.actions);
+        (core, actions)
+    }
+
+    /// Takes in one event at one time, and says what is to be done. The only mutation.
+    ///
+    /// `now` must never go back. Every action with an operation id is to be answered once.
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.node.now = now;
+        self.node.check_deadline();
+        self.take_in(event);
+        self.fire_timers();
+        self.settle();
+        std::mem::take(&mut self.node.actions)
+    }
+
+    /// How long after `now` the core wants to be called with [`Event::Tick`].
+    pub fn next_deadline(&self, now: Now) -> Option<Duration> {
+        let fast = self.node.timers.next().map(|at| at.since(now.fast));
+        let slow = self.node.slow_timers.next().map(|at| at.since(now.slow));
+        [fast, slow].into_iter().flatten().min()
+    }
+
+    /// How many replies came that answered nothing.
+    pub fn stray_replies(&self) -> u64 {
+        self.stray_replies
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::Reply { op, outcome } => self.reply(op, outcome),
+            Event::Watched { at, entries } => {
+                self.learn(entries);
+                let replica = &mut self.node.replica;
+                replica.watched = replica.watched.max(at);
+                replica.highest = replica.highest.max(at);
+                replica.forget_absences();
+                if self.node.watch_due <= self.node.replica.watched {
+                    self.node.timers.clear(&Timer::WatchLag);
+                }
+            }
+            Event::WatchBroken => self.rewatch(),
+            Event::Ranked { op, result } => {
+                if let Some(name) = self.finish_step(op, Step::Rank) {
+                    self.with(&name, |election, _| election.ranked(op, result));
+                }
+            }
+            Event::Withdrawn { op, result } => {
+                if let Some(name) = self.finish_step(op, Step::Withdraw) {
+                    self.with(&name, |election, node| election.withdrawn(node, op, result));
+                }
+            }
+            Event::StopChecked { op, stopped } => {
+                if let Some(name) = self.finish_step(op, Step::StopCheck) {
+                    self.with(&name, |election, node| election.stop_checked(node, op, stopped));
+                }
+            }
+            Event::Fitness { election, fitness } => {
+                self.with(&election, |election, _| election.set_fitness(fitness));
+            }
+            Event::Described { election, facts, policy } => {
+                self.with(&election, |election, _| election.set_description(facts, policy));
+            }
+            Event::GuardExpired => self.node.lose_session(true),
+            Event::Stop => self.stop(),
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.node.stopping.is_none() {
+            let now = self.node.now.fast;
+            self.node.stopping = Some(now);
+            self.node.timers.set(Timer::Stop, now + self.node.settings.timings.ttl);
+            self.node.dirty.extend(self.elections.keys().cloned());
+        }
+    }
+
+    /// Runs something on an election and has it looked at afterwards.
+    fn with(&mut self, name: &ElectionName, run: impl FnOnce(&mut Election, &mut Node)) {
+        if let Some(election) = self.elections.get_mut(name) {
+            run(election, &mut self.node);
+            self.node.dirty.insert(name.clone());
+        }
+    }
+
+    fn finish_step(&mut self, op: OpId, step: Step) -> Option<ElectionName> {
+        match self.node.ops.remove(&op)?.purpose {
+            Purpose::Election(name, begun) if begun == step => Some(name),
+            _ => None,
+        }
+    }
+
+    fn reply(&mut self, op: OpId, outcome: Outcome) {
+        let Some(begun) = self.node.ops.remove(&op) else {
+            self.stray_replies += 1;
+            self.node.notice(Notice::StrayReply { op });
+            return;
+        };
+        if let Outcome::Applied { at, .. } | Outcome::Rejected { at, .. } = &outcome {
+            self.check_revision(*at, begun.floor);
+        }
+        if self.node.fatal.is_some() && self.went_back() {
+            return; // nothing that such a store says is taken in
+        }
+        self.learn_outcome(&begun, &outcome);
+        match begun.purpose {
+            Purpose::List => self.listed(&outcome),
+            Purpose::CreateSession { sent } => self.node.session_created(sent, &outcome),
+            Purpose::Beat { session, sent } => self.node.beat_answered(session, sent, &outcome),
+            Purpose::EndSession(node) => self.node.ending_answered(&node, &outcome),
+            Purpose::Election(name, step) => self.step_answered(&name, op, step, &outcome),
+        }
+    }
+
+    fn step_answered(&mut self, name: &ElectionName, op: OpId, step: Step, outcome: &Outcome) {
+        self.with(name, |election, node| match step {
+            Step::Candidacy => election.candidacy_answered(node, op, outcome),
+            Step::Take => election.take_answered(node, op, outcome),
+            Step::ReadBack => election.confirm_answered(node, op, step, outcome),
+            Step::Rewrite => {
+                election.confirm_answered(node, op, step, outcome);
+                election.offer_answered(node, op, outcome);
+            }
+            Step::GiveUp => election.give_up_answered(node, op, outcome),
+            Step::Rank | Step::Withdraw | Step::StopCheck => {}
+        });
+    }
+
+    /// A response to a request that was sent after a revision was known cannot show an earlier
+    /// one: unless the store was restored from a backup, or is another.
+    fn check_revision(&mut self, at: Revision, floor: Revision) {
+        if at < floor && self.node.fatal.is_none() {
+            self.node.fatal = Some(Exit::StoreWentBack { known: floor, seen: at });
+            self.node.lose_session(false);
+            self.node.dirty.extend(self.elections.keys().cloned());
+        }
+        self.node.replica.highest = self.node.replica.highest.max(at);
+    }
+
+    fn went_back(&self) -> bool {
+        matches!(self.node.fatal, Some(Exit::StoreWentBack { .. }))
+    }
+
+    fn learn_outcome(&mut self, begun: &Op, outcome: &Outcome) {
+        let (at, seen) = match outcome {
+            Outcome::Applied { at, seen } | Outcome::Rejected { at, seen } => (*at, seen),
+            Outcome::Unknown => return,
+        };
+        let mut entries = seen.clone();
+        if let Outcome::Applied { .. } = outcome {
+            match &begun.purpose {
+                Purpose::List => {
+                    entries.extend(self.node.replica.absences(at, seen, |_| true));
+                }
+                Purpose::Election(name, Step::ReadBack) => {
+                    let under = |key: &Key| matches!(key, Key::Leader(of, _) if of == name);
+                    entries.extend(self.node.replica.absences(at, seen, under));
+                }
+                _ => {}
+            }
+            // What the transaction wrote comes after what it deleted: a term may be received
+            // under a key that is named like one that went.
+            let written: std::collections::BTreeSet<Key> =
+                seen.iter().map(|entry| entry.key.clone()).collect();
+            let gone = begun.deletes.iter().filter(|key| !written.contains(key)).cloned();
+            entries.extend(gone.map(|key| Entry { key, at, stored: None }));
+        }
+        self.learn(entries);
+    }
+
+    fn learn(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            let key = entry.key.clone();
+            let before = match &key {
+                Key::Session(node) => self.membership(node),
+                _ => None,
+            };
+            if !self.node.replica.learn(entry, self.node.now.slow) {
+                continue;
+            }
+            match &key {
+                Key::Session(node) => {
+                    let node = node.clone();
+                    self.time_session(&node);
+                    // A beat alone changes no election's inputs.
+                    if self.membership(&node) != before {
+                        self.node.dirty.extend(self.elections.keys().cloned());
+                    }
+                }
+                Key::Candidacy(election, _)
+                | Key::Leader(election, _)
+                | Key::Pause(election)
+                | Key::Transfer(election)
+                | Key::Cordon(election, _)
+                | Key::History(election, _) => {
+                    self.node.dirty.insert(election.clone());
+                }
+            }
+        }
+    }
+
+    /// What elections depend on in a session record.
+    fn membership(&self, node: &NodeName) -> Option<(u64, u64, Option<crate::record::Attributes>)> {
+        let stored = self.node.replica.session_key(node)?;
+        Some(match &stored.value {
+            Value::Session(record) => {
+                let age = crate::view::round_ms(record.age_ms);
+                (stored.create.0, age, Some(record.labels.clone()))
+            }
+            _ => (stored.create.0, 0, None),
+        })
+    }
+
+    /// Sets the time at which another node's session will count as silent.
+    fn time_session(&mut self, name: &NodeName) {
+        if name == self.node.me() {
+            return; // our own is timed only while somebody else's record stands under it
+        }
+        let timer = Timer::Silence(name.clone());
+        match self.node.silent_at(name) {
+            Some(at) => self.node.slow_timers.set(timer, at),
+            None => self.node.slow_timers.clear(&timer),
+        }
+    }
+
+    fn list(&mut self) {
+        let listing = self.node.ops.values().any(|op| op.purpose == Purpose::List);
+        if !listing {
+            self.node.timers.clear(&Timer::List);
+            self.node.send(Purpose::List, Request::List);
+        }
+    }
+
+    fn rewatch(&mut self) {
+        self.node.replica.watched = Revision(0);
+        self.node.timers.clear(&Timer::WatchLag);
+        self.list();
+    }
+
+    fn listed(&mut self, outcome: &Outcome) {
+        let now = self.node.now.fast;
+        match outcome {
+            Outcome::Applied { at, .. } => {
+                let first = !self.node.replica.listed;
+                self.node.replica.set_listed(*at);
+                if self.node.replica.watched == Revision(0) {
+                    self.node.replica.watched = *at;
+                    self.node.act(Action::Watch { after: *at });
+                }
+                self.node.timers.set(Timer::List, now + self.node.settings.timings.relist);
+                if first {
+                    self.node.dirty.extend(self.elections.keys().cloned());
+                }
+            }
+            Outcome::Rejected { .. } | Outcome::Unknown => {
+                self.node.timers.set(Timer::List, now + self.node.backoff(3));
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.node.timers.pop_due(self.node.now.fast) {
+            self.fire(timer);
+        }
+        while let Some(timer) = self.node.slow_timers.pop_due(self.node.now.slow) {
+            self.fire(timer);
+        }
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Deadline => self.node.check_deadline(),
+            Timer::Beat => {
+                let stuck = self.effects().stuck;
+                if matches!(&self.node.session, Session::Standing(s) if !s.lost || stuck) {
+                    self.node.beat();
+                }
+            }
+            Timer::Session => self.node.retry_session(),
+            Timer::List => self.list(),
+            Timer::WatchLag => self.rewatch(),
+            Timer::Stop => {}
+            Timer::Election(name) => {
+                self.node.dirty.insert(name);
+            }
+            Timer::Silence(name) => {
+                self.node.dirty.extend(self.elections.keys().cloned());
+                if name != *self.node.me() {
+                    let sweep = self.node.now.fast + SWEEP_AFTER;
+                    self.node.timers.set(Timer::Sweep(name), sweep);
+                }
+            }
+            Timer::Sweep(name) => self.sweep(&name),
+        }
+    }
+
+    /// Ends a silent session that holds nothing; one that holds something goes with its terms.
+    fn sweep(&mut self, name: &NodeName) {
+        if !self.node.is_silent(name) || self.node.session.valid(self.node.now).is_none() {
+            return;
+        }
+        let Some(heard) = self.node.replica.heard(name) else { return };
+        let session = self.node.replica.session_key(name).map(|s| SessionId(s.create.0));
+        let holds = self.node.replica.terms().any(|(_, term)| Some(term.session) == session);
+        if !holds {
+            let request = Request::EndSession { node: name.clone(), modified: heard.modified };
+            self.node.send(Purpose::EndSession(name.clone()), request);
+        }
+    }
+
+    /// Lets the session and every election with changed inputs take their next steps.
+    fn settle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            let effects = self.effects();
+            self.node.advance_session(effects);
+            let dirty = std::mem::take(&mut self.node.dirty);
+            if dirty.is_empty() {
+                break;
+            }
+            for name in dirty {
+                if let Some(election) = self.elections.get_mut(&name) {
+                    self.node.timers.clear(&Timer::Election(name));
+                    election.advance(&mut self.node);
+                }
+            }
+        }
+        self.finish();
+    }
+
+    fn effects(&self) -> Effects {
+        Effects {
+            clear: self.elections.values().all(Election::is_clear),
+            stuck: self.elections.values().any(Election::is_stuck),
+        }
+    }
+
+    /// Exits once nothing is left to do: everything is withdrawn and, if the store answers,
+    /// given up.
+    fn finish(&mut self) {
+        if self.exited {
+            return;
+        }
+        let clear = self.effects().clear;
+        let exit = match (&self.node.fatal, self.node.stopping) {
+            (Some(exit), _) if clear || self.nothing_in_place() => exit.clone(),
+            (None, Some(_)) if clear && self.node.session.is_absent() => Exit::Stopped,
+            (None, Some(since)) => {
+                let overdue = since + self.node.settings.timings.ttl <= self.node.now.fast;
+                if !overdue || !self.nothing_in_place() {
+                    return;
+                }
+                Exit::Stopped
+            }
+            _ => return,
+        };
+        self.exited = true;
+        self.node.act(Action::Exit(exit));
+    }
+
+    /// Whether every exclusive effect is known to be gone, even if the store does not answer.
+    fn nothing_in_place(&self) -> bool {
+        self.elections.values().all(|election| match &election.state {
+            State::Watching | State::Taking { .. } => true,
+            State::Confirming(confirming) => !confirming.adopted,
+            State::Holding(holding) => !holding.placed(),
+            State::Leaving(leaving) => leaving.is_withdrawn(),
+        })
+    }
+}
+
+/// Between a session's falling silent and its being swept: whoever takes over its terms ends it
+/// in the same transaction, and should come first.
+const SWEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// Steps taken in one call can make further steps possible, but never many.
+const MAX_ROUNDS: usize = 16;

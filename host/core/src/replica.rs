@@ -1,0 +1,285 @@
+//! What this node knows of the store, and when it learned it.
+//!
+//! News arrive by watch, by reads and with rejected transactions, in any order. A key's newest
+//! revision wins; a read that lacks a key proves its absence as of the reading. Session records
+//! carry the time at which their newest revision was *received*: the start of the silence by
+//! which an observer may end them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{ElectionName, NodeName, Revision, SessionId, Token};
+use crate::record::{CandidacyRecord, HistoryRecord, LeaderRecord, SessionRecord, TransferRecord};
+use crate::request::{Entry, Key, Stored, Value, leader_suffix};
+use crate::time::Time;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    at: Revision,
+    stored: Option<Stored>,
+}
+
+/// The newest revision of a session record, and when it arrived here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Heard {
+    /// The record's mod revision.
+    pub(crate) modified: Revision,
+    /// When it was received, by the slow clock.
+    pub(crate) at: Time,
+}
+
+/// A leader key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaderKey<'a> {
+    pub(crate) suffix: &'a str,
+    pub(crate) token: Token,
+    pub(crate) modified: Revision,
+    /// The term; `None` for a foreign key: one with a lease, with a value that is no record of
+    /// ours, or whose name is not that of the session in its value.
+    pub(crate) term: Option<&'a LeaderRecord>,
+}
+
+/// The replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Replica {
+    keys: BTreeMap<Key, Known>,
+    heard: BTreeMap<NodeName, Heard>,
+    /// The highest revision seen in any response.
+    pub(crate) highest: Revision,
+    /// The revision up to which the watch has reported.
+    pub(crate) watched: Revision,
+    /// Whether a complete reading has been received.
+    pub(crate) listed: bool,
+    /// The revision of the newest complete reading.
+    listed_at: Revision,
+    /// Absences, so that older news about a deleted key is not taken for news; kept until the
+    /// watch has passed them.
+    absent: BTreeSet<(Revision, Key)>,
+}
+
+impl Replica {
+    /// Takes in one key's state; `false` if it was known or is older than what is known.
+    pub(crate) fn learn(&mut self, entry: Entry, received: Time) -> bool {
+        let Entry { key, at, stored } = entry;
+        if let Some(known) = self.keys.get_mut(&key) {
+            if known.at >= at {
+                return false;
+            }
+            if known.stored == stored {
+                known.at = at;
+                return false;
+            }
+        } else if self.listed && at <= self.watched.max(self.listed_at) {
+            // Reading and watch have passed this revision and do not have the key.
+            return false;
+        }
+        if stored.is_none() {
+            self.absent.insert((at, key.clone()));
+            if !self.keys.contains_key(&key) {
+                self.keys.insert(key, Known { at, stored });
+                return false;
+            }
+        }
+        if let Key::Session(node) = &key {
+            self.hear(node, stored.as_ref(), received);
+        }
+        self.keys.insert(key, Known { at, stored });
+        true
+    }
+
+    fn hear(&mut self, node: &NodeName, stored: Option<&Stored>, received: Time) {
+        match stored {
+            None => {
+                self.heard.remove(node);
+            }
+            Some(stored) => {
+                let news = Heard { modified: stored.modified, at: received };
+                let heard = self.heard.entry(node.clone()).or_insert(news);
+                if heard.modified < stored.modified {
+                    *heard = news;
+                }
+            }
+        }
+    }
+
+    /// The known keys that a complete reading of a range at `at` did not contain, as absent.
+    pub(crate) fn absences(
+        &self,
+        at: Revision,
+        seen: &[Entry],
+        within: impl Fn(&Key) -> bool,
+    ) -> Vec<Entry> {
+        let present: BTreeSet<&Key> = seen.iter().map(|e| &e.key).collect();
+        self.keys
+            .iter()
+            .filter(|(key, known)| {
+                known.stored.is_some() && known.at < at && within(key) && !present.contains(key)
+            })
+            .map(|(key, _)| Entry { key: key.clone(), at, stored: None })
+            .collect()
+    }
+
+    /// A complete reading was received, at this revision.
+    pub(crate) fn set_listed(&mut self, at: Revision) {
+        self.listed = true;
+        self.listed_at = self.listed_at.max(at);
+    }
+
+    /// Forgets absences that the watch has passed: older news is known by its revision then.
+    pub(crate) fn forget_absences(&mut self) {
+        while self.absent.first().is_some_and(|(at, _)| *at <= self.watched) {
+            let Some((at, key)) = self.absent.pop_first() else { return };
+            if self.keys.get(&key).is_some_and(|k| k.stored.is_none() && k.at <= at) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    fn stored(&self, key: &Key) -> Option<&Stored> {
+        self.keys.get(key)?.stored.as_ref()
+    }
+
+    /// A session record's key, whatever its value.
+    pub(crate) fn session_key(&self, node: &NodeName) -> Option<&Stored> {
+        self.stored(&Key::Session(node.clone()))
+    }
+
+    /// A session record, if it is one.
+    pub(crate) fn session(&self, node: &NodeName) -> Option<(SessionId, &SessionRecord)> {
+        let stored = self.session_key(node)?;
+        match &stored.value {
+            Value::Session(record) => Some((SessionId(stored.create.0), record)),
+            _ => None,
+        }
+    }
+
+    /// When a session record's newest revision was received.
+    pub(crate) fn heard(&self, node: &NodeName) -> Option<Heard> {
+        self.heard.get(node).copied()
+    }
+
+    /// The keys under an election's leader prefix, lowest create revision first.
+    pub(crate) fn leaders(&self, election: &ElectionName) -> Vec<LeaderKey<'_>> {
+        let from = Key::Leader(election.clone(), String::new());
+        let mut leaders: Vec<LeaderKey<'_>> = self
+            .keys
+            .range(from..)
+            .map_while(|(key, known)| match key {
+                Key::Leader(of, suffix) if of == election => Some((suffix, known)),
+                _ => None,
+            })
+            .filter_map(|(suffix, known)| {
+                let stored = known.stored.as_ref()?;
+                let term = match &stored.value {
+                    Value::Leader(record)
+                        if !stored.leased && *suffix == leader_suffix(record.session) =>
+                    {
+                        Some(record)
+                    }
+                    _ => None,
+                };
+                Some(LeaderKey {
+                    suffix,
+                    token: Token(stored.create.0),
+                    modified: stored.modified,
+                    term,
+                })
+            })
+            .collect();
+        leaders.sort_by_key(|leader| leader.token);
+        leaders
+    }
+
+    /// Every leader key of every election.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = (&ElectionName, &LeaderRecord)> {
+        self.keys.iter().filter_map(|(key, known)| match (key, &known.stored) {
+            (Key::Leader(election, _), Some(Stored { value: Value::Leader(record), .. })) => {
+                Some((election, record))
+            }
+            _ => None,
+        })
+    }
+
+    /// The candidacies of an election, with their mod revisions.
+    pub(crate) fn candidacies(
+        &self,
+        election: &ElectionName,
+    ) -> impl Iterator<Item = (&NodeName, Revision, &CandidacyRecord)> {
+        let from = Key::Candidacy(election.clone(), NodeName::new(""));
+        self.keys
+            .range(from..)
+            .map_while(move |(key, known)| match key {
+                Key::Candidacy(of, node) if of == election => Some((node, known)),
+                _ => None,
+            })
+            .filter_map(|(node, known)| match &known.stored {
+                Some(Stored { value: Value::Candidacy(record), modified, .. }) => {
+                    Some((node, *modified, record))
+                }
+                _ => None,
+            })
+    }
+
+    /// One candidacy, with its mod revision.
+    pub(crate) fn candidacy(
+        &self,
+        election: &ElectionName,
+        node: &NodeName,
+    ) -> Option<(Revision, &CandidacyRecord)> {
+        match self.stored(&Key::Candidacy(election.clone(), node.clone()))? {
+            Stored { value: Value::Candidacy(record), modified, .. } => Some((*modified, record)),
+            _ => None,
+        }
+    }
+
+    /// Whether voluntary changes of an election are paused. A mark that cannot be read is set.
+    pub(crate) fn paused(&self, election: &ElectionName) -> bool {
+        self.stored(&Key::Pause(election.clone())).is_some()
+    }
+
+    /// Whether a node shall not lead an election. A mark that cannot be read is set.
+    pub(crate) fn cordoned(&self, election: &ElectionName, node: &NodeName) -> bool {
+        self.stored(&Key::Cordon(election.clone(), node.clone())).is_some()
+    }
+
+    /// The transfer that is asked for.
+    pub(crate) fn transfer(&self, election: &ElectionName) -> Option<&TransferRecord> {
+        match self.stored(&Key::Transfer(election.clone()))? {
+            Stored { value: Value::Transfer(record), .. } => Some(record),
+            _ => None,
+        }
+    }
+
+    fn history_keys(
+        &self,
+        election: &ElectionName,
+    ) -> impl DoubleEndedIterator<Item = (Token, &Stored)> {
+        let from = Key::History(election.clone(), Token(0));
+        let to = Key::History(election.clone(), Token(u64::MAX));
+        self.keys.range(from..=to).filter_map(|(key, known)| match (key, &known.stored) {
+            (Key::History(_, token), Some(stored)) => Some((*token, stored)),
+            _ => None,
+        })
+    }
+
+    /// The newest ended term that can be read.
+    pub(crate) fn previous(&self, election: &ElectionName) -> Option<(Token, &HistoryRecord)> {
+        self.history_keys(election).rev().find_map(|(token, stored)| match &stored.value {
+            Value::History(record) => Some((token, record)),
+            _ => None,
+        })
+    }
+
+    /// The largest mod revision among an election's history entries.
+    pub(crate) fn history_revision(&self, election: &ElectionName) -> Revision {
+        self.history_keys(election).map(|(_, stored)| stored.modified).max().unwrap_or_default()
+    }
+
+    /// The oldest entries that must go so that one more leaves at most `limit`.
+    pub(crate) fn history_surplus(&self, election: &ElectionName, limit: usize) -> Vec<Token> {
+        /// A transaction stays small even after the limit was lowered.
+        const AT_ONCE: usize = 16;
+        let tokens: Vec<Token> = self.history_keys(election).map(|(token, _)| token).collect();
+        let surplus = (tokens.len() + 1).saturating_sub(limit.max(1));
+        tokens.into_iter().take(surplus.min(AT_ONCE)).collect()
+    }
+}

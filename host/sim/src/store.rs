@@ -1,0 +1,311 @@
+//! A model of the store: linearizable, with revisions, as the contract in
+//! `conclave_core::request` states it.
+
+use std::collections::BTreeMap;
+
+use conclave_core::request::{Ending, Target, leader_suffix};
+use conclave_core::{
+    ElectionName, Entry, Evidence, Key, NodeName, Outcome, Request, Revision, SessionId, Stored,
+    Token, Value,
+};
+
+/// The whole store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ModelStore {
+    revision: u64,
+    keys: BTreeMap<Key, Stored>,
+    /// Every change, in order: what watches deliver.
+    log: Vec<Entry>,
+}
+
+impl ModelStore {
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        Revision(self.revision)
+    }
+
+    /// The changes after a revision.
+    pub fn changes(&self, after: Revision) -> Vec<Entry> {
+        let from = self.log.partition_point(|entry| entry.at <= after);
+        self.log[from..].to_vec()
+    }
+
+    /// Runs a request as one transaction.
+    pub fn execute(&mut self, request: &Request) -> Outcome {
+        if self.holds(request) {
+            self.apply(request)
+        } else {
+            Outcome::Rejected { at: self.revision(), seen: self.compared(request) }
+        }
+    }
+
+    /// Writes a key as an operator or a foreign competitor would.
+    pub fn put(&mut self, key: Key, value: Value, leased: bool) {
+        self.revision += 1;
+        self.write(key, value, leased);
+    }
+
+    /// Deletes a key as an operator or a foreign competitor would.
+    pub fn delete(&mut self, key: &Key) {
+        self.revision += 1;
+        self.remove(key);
+    }
+
+    /// A key's state.
+    pub fn get(&self, key: &Key) -> Option<&Stored> {
+        self.keys.get(key)
+    }
+
+    /// Every key with its state.
+    pub fn keys(&self) -> impl Iterator<Item = (&Key, &Stored)> {
+        self.keys.iter()
+    }
+
+    fn create(&self, key: &Key) -> u64 {
+        self.keys.get(key).map_or(0, |stored| stored.create.0)
+    }
+
+    fn modified(&self, key: &Key) -> u64 {
+        self.keys.get(key).map_or(0, |stored| stored.modified.0)
+    }
+
+    fn leaders(&self, election: &ElectionName) -> impl Iterator<Item = (&Key, &Stored)> {
+        let election = election.clone();
+        self.keys
+            .iter()
+            .filter(move |(key, _)| matches!(key, Key::Leader(of, _) if *of == election))
+    }
+
+    fn history_modified(&self, election: &ElectionName) -> u64 {
+        self.keys
+            .iter()
+            .filter(|(key, _)| matches!(key, Key::History(of, _) if of == election))
+            .map(|(_, stored)| stored.modified.0)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn stands(&self, node: &NodeName, session: SessionId) -> bool {
+        self.create(&Key::Session(node.clone())) == session.0
+    }
+
+    fn candidacy_is(&self, election: &ElectionName, node: &NodeName, at: Revision) -> bool {
+        self.modified(&Key::Candidacy(election.clone(), node.clone())) == at.0
+    }
+
+    fn target_is(&self, election: &ElectionName, target: &Target) -> bool {
+        self.stands(&target.node, target.session)
+            && self.candidacy_is(election, &target.node, target.candidacy)
+    }
+
+    fn holds(&self, request: &Request) -> bool {
+        match request {
+            Request::List | Request::ReadLeader { .. } => true,
+            Request::CreateSession { node, .. } => self.create(&Key::Session(node.clone())) == 0,
+            Request::Beat { node, session, .. } => self.stands(node, *session),
+            Request::EndSession { node, modified } => {
+                self.modified(&Key::Session(node.clone())) == modified.0
+            }
+            Request::PutCandidacy { node, record, .. } => self.stands(node, record.session),
+            Request::Take { election, node, candidacy, history, record } => {
+                self.leaders(election).next().is_none()
+                    && self.stands(node, record.session)
+                    && self.candidacy_is(election, node, *candidacy)
+                    && self.history_modified(election) <= history.0
+            }
+            Request::TakeOver {
+                election,
+                node,
+                session,
+                candidacy,
+                holder,
+                holder_session,
+                evidence,
+                ending,
+                ..
+            } => {
+                let record = Key::Session(holder.clone());
+                let ended = match evidence {
+                    Evidence::Ended => self.create(&record) != holder_session.0,
+                    Evidence::Silent(modified) => self.modified(&record) == modified.0,
+                };
+                ended
+                    && self.create(&leader_key(election, *holder_session)) == ending.token.0
+                    && self.stands(node, *session)
+                    && self.candidacy_is(election, node, *candidacy)
+            }
+            Request::HandOver { election, node, session, modified, target, ending, .. } => {
+                self.modified(&leader_key(election, *session)) == modified.0
+                    && self.stands(node, *session)
+                    && self.leaders(election).all(|(_, s)| s.create.0 <= ending.token.0)
+                    && self.target_is(election, target)
+            }
+            Request::Resign { election, session, modified, .. } => {
+                self.modified(&leader_key(election, *session)) == modified.0
+            }
+            Request::RewriteLeader { election, node, session, modified, .. } => {
+                self.modified(&leader_key(election, *session)) == modified.0
+                    && self.stands(node, *session)
+            }
+        }
+    }
+
+    fn compared(&self, request: &Request) -> Vec<Entry> {
+        let mut keys = Vec::new();
+        let mut leaders_of = None;
+        match request {
+            Request::List | Request::ReadLeader { .. } => {}
+            Request::CreateSession { node, .. }
+            | Request::Beat { node, .. }
+            | Request::EndSession { node, .. }
+            | Request::PutCandidacy { node, .. } => keys.push(Key::Session(node.clone())),
+            Request::Take { election, node, .. } => {
+                keys.push(Key::Session(node.clone()));
+                keys.push(Key::Candidacy(election.clone(), node.clone()));
+                leaders_of = Some(election);
+            }
+            Request::TakeOver { election, node, holder, holder_session, .. } => {
+                keys.push(Key::Session(node.clone()));
+                keys.push(Key::Session(holder.clone()));
+                keys.push(Key::Candidacy(election.clone(), node.clone()));
+                keys.push(leader_key(election, *holder_session));
+                leaders_of = Some(election);
+            }
+            Request::HandOver { election, session, target, .. } => {
+                keys.push(leader_key(election, *session));
+                keys.push(Key::Session(target.node.clone()));
+                keys.push(Key::Candidacy(election.clone(), target.node.clone()));
+                leaders_of = Some(election);
+            }
+            Request::Resign { election, session, .. }
+            | Request::RewriteLeader { election, session, .. } => {
+                keys.push(leader_key(election, *session));
+            }
+        }
+        if let Some(election) = leaders_of {
+            keys.extend(self.leaders(election).map(|(key, _)| key.clone()));
+            keys.extend(
+                self.keys
+                    .keys()
+                    .rfind(|key| matches!(key, Key::History(of, _) if of == election))
+                    .cloned(),
+            );
+        }
+        keys.sort();
+        keys.dedup();
+        keys.into_iter().map(|key| self.entry(key)).collect()
+    }
+
+    fn entry(&self, key: Key) -> Entry {
+        let stored = self.keys.get(&key).cloned();
+        Entry { key, at: self.revision(), stored }
+    }
+
+    fn apply(&mut self, request: &Request) -> Outcome {
+        let mut written = Vec::new();
+        match request.clone() {
+            Request::List => {
+                let keys: Vec<Key> = self.keys.keys().cloned().collect();
+                return self.read(keys);
+            }
+            Request::ReadLeader { election } => {
+                let keys: Vec<Key> = self.leaders(&election).map(|(key, _)| key.clone()).collect();
+                return self.read(keys);
+            }
+            _ => self.revision += 1,
+        }
+        match request.clone() {
+            Request::List | Request::ReadLeader { .. } => {}
+            Request::CreateSession { node, record } | Request::Beat { node, record, .. } => {
+                written.push((Key::Session(node), Value::Session(record)));
+            }
+            Request::EndSession { node, .. } => self.remove(&Key::Session(node)),
+            Request::PutCandidacy { election, node, record } => {
+                written.push((Key::Candidacy(election, node), Value::Candidacy(record)));
+            }
+            Request::Take { election, record, .. } => {
+                written.push((leader_key(&election, record.session), Value::Leader(record)));
+            }
+            Request::TakeOver {
+                election,
+                holder,
+                holder_session,
+                evidence,
+                ending,
+                record,
+                ..
+            } => {
+                self.remove(&leader_key(&election, holder_session));
+                if let Evidence::Silent(_) = evidence {
+                    self.remove(&Key::Session(holder));
+                }
+                self.end(&election, ending, &mut written);
+                if let Some(record) = record {
+                    written.push((leader_key(&election, record.session), Value::Leader(record)));
+                }
+            }
+            Request::HandOver { election, session, record, ending, .. } => {
+                self.remove(&leader_key(&election, session));
+                self.remove(&Key::Transfer(election.clone()));
+                self.end(&election, ending, &mut written);
+                written.push((leader_key(&election, record.session), Value::Leader(record)));
+            }
+            Request::Resign { election, session, ending, .. } => {
+                self.remove(&leader_key(&election, session));
+                self.remove(&Key::Transfer(election.clone()));
+                self.end(&election, ending, &mut written);
+            }
+            Request::RewriteLeader { election, session, record, .. } => {
+                written.push((leader_key(&election, session), Value::Leader(record)));
+            }
+        }
+        let keys: Vec<Key> = written.iter().map(|(key, _)| key.clone()).collect();
+        for (key, value) in written {
+            self.write(key, value, false);
+        }
+        self.read(keys)
+    }
+
+    fn read(&self, keys: Vec<Key>) -> Outcome {
+        let seen = keys.into_iter().map(|key| self.entry(key)).collect();
+        Outcome::Applied { at: self.revision(), seen }
+    }
+
+    fn end(&mut self, election: &ElectionName, ending: Ending, written: &mut Vec<(Key, Value)>) {
+        for token in ending.trim {
+            self.remove(&Key::History(election.clone(), token));
+        }
+        let key = Key::History(election.clone(), ending.token);
+        written.push((key, Value::History(ending.record)));
+    }
+
+    fn write(&mut self, key: Key, value: Value, leased: bool) {
+        let at = self.revision();
+        let create = self.keys.get(&key).map_or(at, |stored| stored.create);
+        let stored = Stored { create, modified: at, leased, value };
+        self.log.push(Entry { key: key.clone(), at, stored: Some(stored.clone()) });
+        self.keys.insert(key, stored);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.keys.remove(key).is_some() {
+            let at = self.revision();
+            self.log.push(Entry { key: key.clone(), at, stored: None });
+        }
+    }
+}
+
+fn leader_key(election: &ElectionName, session: SessionId) -> Key {
+    Key::Leader(election.clone(), leader_suffix(session))
+}
+
+/// The tokens of the terms that stand, by election: for checkers.
+pub fn terms(store: &ModelStore) -> Vec<(ElectionName, Token)> {
+    store
+        .keys()
+        .filter_map(|(key, stored)| match key {
+            Key::Leader(election, _) => Some((election.clone(), Token(stored.create.0))),
+            _ => None,
+        })
+        .collect()
+}
