@@ -21,6 +21,7 @@ mod election;
 pub mod event;
 pub mod ids;
 mod leave;
+pub mod listing;
 mod machine;
 mod node;
 pub mod ranking;

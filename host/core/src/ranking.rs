@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::ids::{ElectionName, NodeName, SessionId};
 use crate::node::Node;
 use crate::record::PolicyVersion;
+use crate::replica::Replica;
 use crate::request::Target;
 use crate::view::{
     CandidateView, IncumbentView, PreviousView, Ranking, TransferView, View, round_ms,
@@ -23,7 +24,7 @@ pub fn builtin_order(view: &View) -> Vec<NodeName> {
 
 /// The eligible candidates, best first: the policy's order without those that may not lead, then
 /// those that it forgot in built-in order. The host excludes unfit and cordoned nodes itself.
-pub(crate) fn effective_order(view: &View, ranking: Option<&Ranking>) -> Vec<NodeName> {
+pub fn effective_order(view: &View, ranking: Option<&Ranking>) -> Vec<NodeName> {
     let excluded: BTreeSet<&NodeName> =
         ranking.map(|r| r.excluded.iter().map(|x| &x.node).collect()).unwrap_or_default();
     let eligible: BTreeSet<&NodeName> = view
@@ -43,21 +44,27 @@ pub(crate) fn effective_order(view: &View, ranking: Option<&Ranking>) -> Vec<Nod
     order
 }
 
-impl Node {
-    /// What a policy sees of an election now.
-    pub(crate) fn view(&self, election: &ElectionName, held_ms: u64) -> View {
+impl Replica {
+    /// What a policy on node `me` sees of an election; `stands` says which sessions do.
+    pub(crate) fn view(
+        &self,
+        election: &ElectionName,
+        me: &NodeName,
+        held_ms: u64,
+        stands: &dyn Fn(&NodeName, SessionId) -> bool,
+    ) -> View {
         let mut standing: Vec<(SessionId, CandidateView)> = self
             .replica
             .candidacies(election)
-            .filter(|(node, _, record)| self.stands(node, record.session))
+            .filter(|(node, _, record)| stands(node, record.session))
             .filter_map(|(node, _, record)| {
-                let (_, session) = self.replica.session(node)?;
+                let (_, session) = self.session(node)?;
                 let candidate = CandidateView {
                     name: node.clone(),
                     labels: session.labels.clone(),
                     facts: record.facts.clone(),
                     fitness: record.fitness.clone(),
-                    cordoned: self.replica.cordoned(election, node),
+                    cordoned: self.cordoned(election, node),
                     holds: self.holds(record.session),
                     standing_ms: round_ms(session.age_ms),
                 };
@@ -67,9 +74,9 @@ impl Node {
         // A session's create revision orders them by age without any clock.
         standing.sort_by_key(|(session, _)| *session);
 
-        let leader = self.replica.leaders(election).into_iter().next();
+        let leader = self.leaders(election).into_iter().next();
         let incumbent = leader.as_ref().and_then(|l| l.term).and_then(|term| {
-            self.stands(&term.holder, term.session).then(|| IncumbentView {
+            stands(&term.holder, term.session).then(|| IncumbentView {
                 name: term.holder.clone(),
                 facts: term.facts.clone(),
                 held_ms: round_ms(held_ms),
@@ -82,33 +89,40 @@ impl Node {
                 facts: term.facts.clone(),
                 clean: false,
             }),
-            _ => self.replica.previous(election).map(|(_, record)| PreviousView {
+            _ => self.previous(election).map(|(_, record)| PreviousView {
                 name: record.holder.clone(),
                 facts: record.facts.clone(),
                 clean: record.clean,
             }),
         };
-        let transfer = self.replica.transfer(election).and_then(|transfer| {
+        let transfer = self.transfer(election).and_then(|transfer| {
             (Some(transfer.token) == leader.as_ref().map(|l| l.token))
                 .then(|| TransferView { to: transfer.to.clone() })
         });
         View {
             election: election.clone(),
-            me: self.me().clone(),
+            me: me.clone(),
             candidates: standing.into_iter().map(|(_, candidate)| candidate).collect(),
             incumbent,
             previous,
             transfer,
-            paused: self.replica.paused(election),
+            paused: self.paused(election),
         }
     }
 
     fn holds(&self, session: SessionId) -> Vec<ElectionName> {
-        self.replica
-            .terms()
+        self.terms()
             .filter(|(_, term)| term.session == session)
             .map(|(election, _)| election.clone())
             .collect()
+    }
+}
+
+impl Node {
+    /// What a policy sees of an election now.
+    pub(crate) fn view(&self, election: &ElectionName, held_ms: u64) -> View {
+        let stands = |node: &NodeName, session| self.stands(node, session);
+        self.replica.view(election, self.me(), held_ms, &stands)
     }
 
     /// The standing candidates that decide by another policy version than `mine`.

@@ -83,6 +83,11 @@ impl Core {
         }
     }
 
+    /// What a policy on this node sees of an election now, for placing manifests.
+    pub fn view(&self, election: &ElectionName) -> crate::view::View {
+        self.node.view(election, 0)
+    }
+
     fn election_status(&self, election: &Election, now: Now) -> ElectionStatus {
         let leaders = self.node.replica.leaders(&election.name);
         let holder = leaders.first().and_then(|l| l.term.map(|t| (t.holder.clone(), l.token)));
