@@ -54,7 +54,6 @@ impl Replica {
         stands: &dyn Fn(&NodeName, SessionId) -> bool,
     ) -> View {
         let mut standing: Vec<(SessionId, CandidateView)> = self
-            .replica
             .candidacies(election)
             .filter(|(node, _, record)| stands(node, record.session))
             .filter_map(|(node, _, record)| {
