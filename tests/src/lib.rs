@@ -11,8 +11,10 @@
 
 pub mod address;
 pub mod binary;
+pub mod cluster;
 pub mod etcd;
 pub mod eventually;
+pub mod node;
 pub mod observer;
 pub mod outcome;
 pub mod pod;

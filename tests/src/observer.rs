@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -149,22 +149,27 @@ impl Observer {
     /// When the observer lost its sight meanwhile: a full event queue, a directory that went
     /// away, or events that do not add up to what is in the directories.
     pub fn finish(mut self) -> Result<Timeline> {
-        // What is there now; events up to here are read before the thread ends.
-        let mut present = BTreeSet::new();
-        for (node, path) in &self.directories {
-            present.extend(listing(path)?.into_iter().map(|file| (node.clone(), file)));
-        }
+        // Events are read a moment after they happen, and nodes may still be at work.
+        let agreed = eventually("events to add up to what is in place", PATIENCE, || {
+            let blind = lock(&self.seen).blind.is_some();
+            (blind || self.present().ok()? == self.so_far().in_place()).then_some(())
+        });
         self.close()?;
         if let Some(reason) = &lock(&self.seen).blind {
             bail!("the observer lost its sight: {reason}");
         }
         let timeline = self.so_far();
-        let watched = timeline.in_place();
-        ensure!(
-            watched == present,
-            "events say {watched:?}, the directories say {present:?}\n{timeline}"
-        );
+        agreed.with_context(|| format!("{:?}\n{timeline}", self.present()))?;
         Ok(timeline)
+    }
+
+    /// What is in the directories now, as pairs of node and file.
+    fn present(&self) -> Result<BTreeSet<(String, String)>> {
+        let mut present = BTreeSet::new();
+        for (node, path) in &self.directories {
+            present.extend(listing(path)?.into_iter().map(|file| (node.clone(), file)));
+        }
+        Ok(present)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, kill_process};
+use rustix::process::kill_process;
 
 use crate::{eventually, scratch};
 
-pub use rustix::process::Signal;
+pub use rustix::process::{Pid, Signal};
 
 /// How much of a log a failing test prints.
 const SHOWN_LINES: usize = 150;

@@ -1,0 +1,287 @@
+//! A control plane under test: nodes, each with its own link to the etcd servers, and an observer
+//! over their static-pod directories.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::etcd::{Etcd, Version};
+use crate::node::{ELECTION, Node, control_plane_node, leader_prefix};
+use crate::observer::Observer;
+use crate::pod::{API_SERVER, EXCLUSIVE};
+use crate::proxy::{Mode, Proxy};
+use crate::timeline::Timeline;
+use crate::{PATIENCE, eventually, holds_for};
+
+/// The cluster's name in the store.
+pub const NAME: &str = "plane";
+
+/// How it is to be; the default is one etcd 3.4 and the suites' usual TTL.
+#[derive(Clone)]
+pub struct Plan {
+    /// Which etcd.
+    pub version: Version,
+    /// How many members it has.
+    pub members: usize,
+    /// The nodes' TTL, as in their configuration.
+    pub ttl: &'static str,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { version: Version::V3_4, members: 1, ttl: "2s" }
+    }
+}
+
+/// Nodes `a`, `b`, `c`… of one election and what is around them.
+pub struct Cluster {
+    /// The nodes; dropped, and so ended, before what they depend on.
+    pub nodes: Vec<Node>,
+    /// What is seen of them.
+    pub observer: Observer,
+    /// Each node's links, in the order of the nodes, one per etcd member.
+    pub links: Vec<Vec<Proxy>>,
+    /// The members of the etcd cluster.
+    pub etcd: Vec<Etcd>,
+}
+
+/// A leader key as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The whole key.
+    pub key: String,
+    /// Its create revision: the fencing token.
+    pub token: u64,
+    /// The record in it.
+    pub record: Value,
+}
+
+impl Cluster {
+    /// Sets everything up, and starts no node yet.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not come up.
+    pub fn prepare(names: &[&str], plan: &Plan) -> Result<Self> {
+        let etcd = Etcd::start_cluster(plan.version, plan.members)?;
+        let (mut nodes, mut links) = (Vec::new(), Vec::new());
+        for name in names {
+            let mine = etcd.iter().map(|member| Proxy::start(member.address()));
+            let mine = mine.collect::<Result<Vec<_>>>()?;
+            let endpoints: Vec<String> = mine.iter().map(Proxy::url).collect();
+            let mut node = control_plane_node(name, NAME, &endpoints)?;
+            node.config()["timings"]["ttl"] = json!(plan.ttl);
+            nodes.push(node);
+            links.push(mine);
+        }
+        let seen: Vec<(&str, PathBuf)> =
+            nodes.iter().map(|node| (node.name(), node.destinations())).collect();
+        let observer = Observer::start(seen.iter().map(|(name, path)| (*name, path.as_path())))?;
+        Ok(Cluster { nodes, observer, links, etcd })
+    }
+
+    /// Sets everything up, starts the nodes, and waits until one leads and all are candidates.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn start(names: &[&str], plan: &Plan) -> Result<Self> {
+        let mut cluster = Self::prepare(names, plan)?;
+        cluster.nodes.iter_mut().try_for_each(Node::start)?;
+        cluster.settle()?;
+        Ok(cluster)
+    }
+
+    /// Three nodes as [`Cluster::start`] sets them up.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn three() -> Result<Self> {
+        Self::start(&["a", "b", "c"], &Plan::default())
+    }
+
+    /// Waits until every node is a candidate and has what runs everywhere, and one leads;
+    /// returns its name.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn settle(&self) -> Result<String> {
+        self.wait_for_candidates(self.nodes.len())?;
+        let everywhere = || self.observer.holders(&[API_SERVER]).len() == self.nodes.len();
+        eventually("the API server on every node", PATIENCE, || everywhere().then_some(()))?;
+        self.leader()
+    }
+
+    /// Waits until the store lists this many candidates whose sessions stand.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn wait_for_candidates(&self, count: usize) -> Result<()> {
+        eventually(&format!("{count} candidates"), PATIENCE, || {
+            let candidates = self.etcd[0].keys(&format!("/conclave/{NAME}/candidates/")).ok()?;
+            let sessions = self.etcd[0].keys(&format!("/conclave/{NAME}/sessions/")).ok()?;
+            let standing = |key: &&String| {
+                sessions.iter().any(|session| session.rsplit('/').next() == key.rsplit('/').next())
+            };
+            (candidates.iter().filter(standing).count() == count).then_some(())
+        })
+    }
+
+    /// Waits until one node has both exclusive manifests, and returns its name.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn leader(&self) -> Result<String> {
+        self.observer.wait_for_holder(&EXCLUSIVE)
+    }
+
+    /// Waits until a node other than `old` has both.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn leader_after(&self, old: &str) -> Result<String> {
+        self.observer.wait_for_new_holder(&EXCLUSIVE, old)
+    }
+
+    /// A node by name.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        let at = self.position(name);
+        &mut self.nodes[at]
+    }
+
+    /// The name of some node other than this one.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn other(&self, name: &str) -> String {
+        let other = self.nodes.iter().find(|node| node.name() != name);
+        other.expect("a second node").name().to_owned()
+    }
+
+    /// Changes all of a node's links.
+    ///
+    /// # Errors
+    ///
+    /// When a link does not follow.
+    pub fn link(&self, name: &str, mode: Mode) -> Result<()> {
+        self.links[self.position(name)].iter().try_for_each(|link| link.set(mode))
+    }
+
+    /// The leader key that stands, if there is exactly one.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer, or there are several.
+    pub fn term(&self) -> Result<Option<Term>> {
+        let prefix = leader_prefix(NAME, ELECTION);
+        let answer = self.etcd[0].ctl(&["get", "--prefix", &prefix, "--write-out=json"])?;
+        let answer: Value = serde_json::from_str(&answer)?;
+        let none = Vec::new();
+        match answer["kvs"].as_array().unwrap_or(&none).as_slice() {
+            [] => Ok(None),
+            [entry] => {
+                let key = entry["key"].as_str().context("a key")?;
+                let value = entry["value"].as_str().context("a value")?;
+                Ok(Some(Term {
+                    key: String::from_utf8(base64(key)?)?,
+                    token: entry["create_revision"].as_u64().context("a revision")?,
+                    record: serde_json::from_slice(&base64(value)?).unwrap_or(Value::Null),
+                }))
+            }
+            several => anyhow::bail!("{} leader keys", several.len()),
+        }
+    }
+
+    /// Asks for the standing term to be handed to a node, as an operator does.
+    ///
+    /// # Errors
+    ///
+    /// When nobody leads, or etcd does not answer.
+    pub fn transfer(&self, to: &str) -> Result<()> {
+        let term = self.term()?.context("a term to transfer")?;
+        let intent = json!({ "token": term.token, "to": to, "note": "test" }).to_string();
+        let key = format!("/conclave/{NAME}/elections/{ELECTION}/control/transfer");
+        self.etcd[0].ctl(&["put", &key, &intent]).map(drop)
+    }
+
+    /// Makes sure that this node alone leads, for a time.
+    ///
+    /// # Errors
+    ///
+    /// When that changes.
+    pub fn leads_for(&self, name: &str, span: Duration) -> Result<()> {
+        holds_for(&format!("{name} leads"), span, || self.observer.holders(&EXCLUSIVE) == [name])
+    }
+
+    /// Makes sure that nobody leads, for a time.
+    ///
+    /// # Errors
+    ///
+    /// When that changes.
+    pub fn nobody_leads_for(&self, span: Duration) -> Result<()> {
+        holds_for("nobody leads", span, || self.observer.holders(&EXCLUSIVE).is_empty())
+    }
+
+    /// Ends nodes and observation. What every story must have in common is checked: never two
+    /// holders of any exclusive manifest, no half-written file, both manifests together.
+    ///
+    /// # Errors
+    ///
+    /// When one of these does not hold.
+    pub fn finish(self) -> Result<Timeline> {
+        let Cluster { nodes, observer, links, etcd } = self;
+        let story = observer.finish()?;
+        story.at_most_one_holder(&EXCLUSIVE)?;
+        story.moved_together(&EXCLUSIVE)?;
+        story.only_renamed(&[&EXCLUSIVE[..], &[API_SERVER]].concat())?;
+        drop((nodes, links, etcd));
+        Ok(story)
+    }
+
+    fn position(&self, name: &str) -> usize {
+        self.nodes.iter().position(|node| node.name() == name).expect("a node of the cluster")
+    }
+}
+
+/// Decodes standard base64, in which `etcdctl` prints keys and values.
+fn base64(text: &str) -> Result<Vec<u8>> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
+    for letter in text.bytes().filter(|letter| *letter != b'=') {
+        let value = ALPHABET.iter().position(|known| *known == letter).context("base64")?;
+        bits = bits << 6 | u32::try_from(value)?;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff)?);
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_decoded() {
+        for (encoded, plain) in
+            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vYmFyLw==", "foobar/")]
+        {
+            assert_eq!(base64(encoded).unwrap(), plain.as_bytes());
+        }
+        assert!(base64("!").is_err());
+    }
+}

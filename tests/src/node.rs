@@ -1,0 +1,231 @@
+//! Nodes as an operator runs them: `conclave run --config FILE`, a guard and its daemon.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::etcd::Etcd;
+use crate::process::{Pid, Process, Signal, alive, send};
+use crate::{PATIENCE, binary, eventually, pod, scratch};
+
+/// The election of [`control_plane`].
+pub const ELECTION: &str = "control-plane";
+
+/// The TTL that tests use unless it matters: short enough to wait for.
+pub const TTL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A node: its directories and configuration, which outlive its processes.
+pub struct Node {
+    name: String,
+    dir: TempDir,
+    config: Value,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// A node with this configuration, of which name, state directory and log are added. Paths in
+    /// the configuration are relative to [`Node::root`].
+    ///
+    /// # Errors
+    ///
+    /// When its directories cannot be made.
+    pub fn new(name: &str, config: Value) -> Result<Self> {
+        let dir = scratch::directory(name)?;
+        for directory in ["src", "dst"] {
+            fs::create_dir(dir.path().join(directory))?;
+        }
+        let mut node = Node { name: name.to_owned(), dir, config, process: None };
+        node.config["node"]["name"] = json!(name);
+        node.config["state_directory"] = json!("state");
+        Ok(node)
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory of all that is the node's own.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory of the source manifests.
+    pub fn sources(&self) -> PathBuf {
+        self.root().join("src")
+    }
+
+    /// The static-pod directory.
+    pub fn destinations(&self) -> PathBuf {
+        self.root().join("dst")
+    }
+
+    /// The configuration, to be changed before the next start.
+    pub fn config(&mut self) -> &mut Value {
+        &mut self.config
+    }
+
+    /// Writes the configuration and returns its path. JSON is YAML.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_config(&self) -> Result<PathBuf> {
+        let path = self.root().join("conclave.yaml");
+        fs::write(&path, serde_json::to_string_pretty(&self.config)?)?;
+        Ok(path)
+    }
+
+    /// Starts guard and daemon.
+    ///
+    /// # Errors
+    ///
+    /// When the binary cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(binary::conclave());
+        command.arg("run").arg("--config").arg(self.write_config()?).current_dir(self.root());
+        self.process = Some(Process::start(&self.name, self.root(), command)?);
+        Ok(())
+    }
+
+    /// The guard's process.
+    ///
+    /// # Errors
+    ///
+    /// When the node was never started.
+    pub fn guard(&mut self) -> Result<&mut Process> {
+        let name = &self.name;
+        self.process.as_mut().with_context(|| format!("{name} was not started"))
+    }
+
+    /// Waits for the guard to have a daemon other than `old`, and returns its process id.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn daemon_after(&mut self, old: Option<Pid>) -> Result<Pid> {
+        let guard = self.guard()?;
+        eventually("a daemon", PATIENCE, || {
+            guard.children().into_iter().find(|pid| Some(*pid) != old && alive(*pid))
+        })
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn daemon(&mut self) -> Result<Pid> {
+        self.daemon_after(None)
+    }
+
+    /// Sends a signal to the guard, as a supervisor would.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.guard()?.signal(signal)
+    }
+
+    /// Asks the node to stop and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let guard = self.guard()?;
+        guard.signal(Signal::TERM)?;
+        guard.wait(PATIENCE)
+    }
+
+    /// Kills the daemon alone and returns what its process id was.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn kill_daemon(&mut self) -> Result<Pid> {
+        let daemon = self.daemon()?;
+        send(daemon, Signal::KILL)?;
+        Ok(daemon)
+    }
+
+    /// Kills guard and daemon at once, as a power cut would.
+    ///
+    /// # Errors
+    ///
+    /// When something survives.
+    pub fn kill(&mut self) -> Result<()> {
+        self.guard()?.kill_family()
+    }
+
+    /// What guard and daemon have written to their standard output and error.
+    ///
+    /// # Errors
+    ///
+    /// When the node was never started.
+    pub fn output(&mut self) -> Result<String> {
+        self.guard()?.output()
+    }
+}
+
+/// The configuration of a node of a control plane: scheduler and controller manager with the
+/// holder, the API server everywhere.
+pub fn control_plane(cluster: &str, endpoints: &[String]) -> Value {
+    let manifest = |file: &str, exclusive: bool| {
+        json!({
+            "source": format!("src/{file}"),
+            "destination": format!("dst/{file}"),
+            "exclusive": exclusive,
+        })
+    };
+    json!({
+        "cluster": cluster,
+        "store": { "etcd": { "endpoints": endpoints } },
+        "timings": { "ttl": "2s" },
+        "elections": [{
+            "name": ELECTION,
+            "policy": "cold-standby",
+            "manifests": [
+                manifest(pod::SCHEDULER, true),
+                manifest(pod::CONTROLLER_MANAGER, true),
+                manifest(pod::API_SERVER, false),
+            ],
+            "overlap": "accepted",
+        }],
+    })
+}
+
+/// A node of a control plane with its manifests, not yet started.
+///
+/// # Errors
+///
+/// When its directories cannot be made.
+pub fn control_plane_node(name: &str, cluster: &str, endpoints: &[String]) -> Result<Node> {
+    let node = Node::new(name, control_plane(cluster, endpoints))?;
+    for file in [pod::SCHEDULER, pod::CONTROLLER_MANAGER, pod::API_SERVER] {
+        pod::copy(file, &node.sources())?;
+    }
+    Ok(node)
+}
+
+/// The prefix of an election's leader keys.
+pub fn leader_prefix(cluster: &str, election: &str) -> String {
+    format!("/conclave/{cluster}/elections/{election}/leader/")
+}
+
+/// Waits until the store lists this many candidates of an election.
+///
+/// # Errors
+///
+/// When it does not come to that.
+pub fn wait_for_candidates(etcd: &Etcd, cluster: &str, election: &str, count: usize) -> Result<()> {
+    let prefix = format!("/conclave/{cluster}/candidates/{election}/");
+    eventually(&format!("{count} candidates under {prefix}"), PATIENCE, || {
+        (etcd.keys(&prefix).ok()?.len() == count).then_some(())
+    })
+}
