@@ -595,10 +595,11 @@ fn the_name_defaults_to_the_host_name() -> Outcome {
 #[test]
 fn mistakes_in_the_command_line_are_explained() -> Outcome {
     let dir = scratch::directory("flags")?;
-    let source = dir.path().join(FILE);
+    let (source, destination) = (dir.path().join(FILE), dir.path().join("dst").join(FILE));
     fs::write(&source, pod::manifest("pod"))?;
+    fs::create_dir(dir.path().join("dst"))?;
     let source = format!("--source-file={}", source.display());
-    let destination = format!("--dest-file={}", dir.path().join("dst.yaml").display());
+    let destination = format!("--dest-file={}", destination.display());
     let good = ["podmaster", "--etcd-servers=http://127.0.0.1:1", "--key=k", &source, &destination];
     let without = |flag: &str| -> Vec<&str> {
         good.into_iter().filter(|argument| !argument.starts_with(flag)).collect()
