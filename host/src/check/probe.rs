@@ -1,0 +1,269 @@
+//! One look at something: a command, a port, a page or a file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::http;
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A program and its arguments; never empty.
+    Command(Vec<String>),
+    /// A port.
+    Tcp(Address),
+    /// A page, over plain HTTP.
+    Http(HttpTarget),
+    /// A path.
+    File(PathBuf),
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Command(arguments) => write!(f, "command {}", arguments.join(" ")),
+            Probe::Tcp(address) => write!(f, "tcp {address}"),
+            Probe::Http(target) => write!(f, "http {target}"),
+            Probe::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+/// Why a target cannot be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not {expected}")]
+pub struct BadTarget {
+    given: String,
+    expected: &'static str,
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl FromStr for Address {
+    type Err = BadTarget;
+
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        let bad = || BadTarget {
+            given: text.to_owned(),
+            expected: "an address such as `127.0.0.1:10251` or `[::1]:10251`",
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let bare = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').ok_or_else(bad)?,
+            None if host.contains(':') => return Err(bad()),
+            None => host,
+        };
+        let odd = |c: char| c.is_whitespace() || matches!(c, '/' | '[' | ']' | '@');
+        if bare.is_empty() || bare.contains(odd) {
+            return Err(bad());
+        }
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Address { host: bare.to_owned(), port }),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A page: `http://host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTarget {
+    /// The server.
+    pub server: Address,
+    /// Path and query; starts with a slash.
+    pub path: String,
+}
+
+impl FromStr for HttpTarget {
+    type Err = BadTarget;
+
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        let bad = |expected| BadTarget { given: text.to_owned(), expected };
+        const EXAMPLE: &str = "a plain URL such as `http://127.0.0.1:8080/healthz`";
+        if text.starts_with("https://") {
+            return Err(bad(
+                "plain HTTP, and TLS is not spoken here: use a command such as `curl -fsS`",
+            ));
+        }
+        let rest = text.strip_prefix("http://").ok_or_else(|| bad(EXAMPLE))?;
+        let (server, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        // Anything else would end the request line early or start a header of its own.
+        if !path.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(bad(EXAMPLE));
+        }
+        let with_port = match server.rsplit_once(':') {
+            Some((_, port)) if !port.contains(']') => server.to_owned(),
+            _ => format!("{server}:80"),
+        };
+        let server = with_port.parse().map_err(|_| bad(EXAMPLE))?;
+        Ok(HttpTarget { server, path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for HttpTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.server, self.path)
+    }
+}
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The command exited with 0, the port accepted, the page said 2xx, the file is there.
+    Yes,
+    /// It certainly is not so: refused, another exit code, no such file.
+    No(String),
+    /// Nobody can say: no answer in time, or something between here and there failed.
+    Unclear(String),
+}
+
+impl Probe {
+    /// Looks once.
+    pub(super) async fn look(&self, limit: Duration) -> Look {
+        let look = async {
+            match self {
+                // It has a process to end and keeps the limit itself.
+                Probe::Command(arguments) => command(arguments, limit).await,
+                Probe::Tcp(address) => tcp(address).await,
+                Probe::Http(target) => page(target).await,
+                Probe::File(path) => file(path).await,
+            }
+        };
+        match self {
+            Probe::Command(_) => look.await,
+            _ => timeout(limit, look).await.unwrap_or_else(|_| no_answer(limit)),
+        }
+    }
+
+    /// Looks whether what used to answer has stopped; the reason why that is not certain
+    /// otherwise. A page that says 503 is still being served: only a closed port will do.
+    pub(super) async fn look_for_end(&self, limit: Duration) -> Result<(), String> {
+        let look = match self {
+            Probe::Http(target) => Probe::Tcp(target.server.clone()).look(limit).await,
+            other => other.look(limit).await,
+        };
+        match (self, look) {
+            (Probe::Command(_), Look::Yes) => Ok(()),
+            (Probe::Command(_), Look::No(reason)) => Err(reason),
+            (_, Look::No(_)) => Ok(()),
+            (_, Look::Yes) => Err(format!("{self} is still there")),
+            (_, Look::Unclear(reason)) => Err(reason),
+        }
+    }
+}
+
+fn no_answer(limit: Duration) -> Look {
+    Look::Unclear(format!("no answer within {}", humantime::format_duration(limit)))
+}
+
+/// Runs a command in a process group of its own, so that what it started ends with it.
+async fn command(arguments: &[String], limit: Duration) -> Look {
+    let Some((program, rest)) = arguments.split_first() else {
+        return Look::Unclear("no program is named".to_owned());
+    };
+    let spawned = Command::new(program)
+        .args(rest)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let mut group = match spawned {
+        Ok(child) => Group(child),
+        Err(error) => return Look::Unclear(format!("{program} cannot be run: {error}")),
+    };
+    match timeout(limit, group.0.wait()).await {
+        Ok(Ok(status)) if status.success() => Look::Yes,
+        Ok(Ok(status)) => Look::No(status.to_string()),
+        Ok(Err(error)) => Look::Unclear(format!("{program} cannot be waited for: {error}")),
+        Err(_) => {
+            group.kill();
+            // Killed processes end at once unless the kernel holds them; then tokio reaps later.
+            let _ = timeout(REAP_TIME, group.0.wait()).await;
+            no_answer(limit)
+        }
+    }
+}
+
+/// How long a killed command is waited for before its reaping is left to the runtime.
+const REAP_TIME: Duration = Duration::from_secs(1);
+
+/// A command's process group; it is killed when the look at it is given up.
+struct Group(Child);
+
+impl Group {
+    fn kill(&self) {
+        // Without an id it has been reaped, and its number may be somebody else's by now.
+        let leader = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(leader) = leader {
+            // It may have ended by itself in this moment.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn tcp(address: &Address) -> Look {
+    match TcpStream::connect((address.host.as_str(), address.port)).await {
+        Ok(_) => Look::Yes,
+        Err(error) => connect_failure(&error),
+    }
+}
+
+/// Only a refusal proves that nobody listens.
+fn connect_failure(error: &io::Error) -> Look {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Look::No(error.to_string()),
+        _ => Look::Unclear(error.to_string()),
+    }
+}
+
+async fn page(target: &HttpTarget) -> Look {
+    match http::get(target).await {
+        Ok(200..=299) => Look::Yes,
+        Ok(status) => Look::No(format!("HTTP status {status}")),
+        Err(http::Failure::Connect(error)) => connect_failure(&error),
+        Err(failure) => Look::Unclear(failure.to_string()),
+    }
+}
+
+async fn file(path: &std::path::Path) -> Look {
+    match tokio::fs::symlink_metadata(path).await {
+        Ok(_) => Look::Yes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::No(error.to_string()),
+        Err(error) => Look::Unclear(error.to_string()),
+    }
+}

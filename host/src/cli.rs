@@ -1,0 +1,202 @@
+//! The command line: what can be asked for, and how a call is read.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::podmaster::is_podmaster;
+
+/// The exit statuses, for scripts; each command ends with one of them.
+pub mod exit {
+    /// Done.
+    pub const SUCCESS: u8 = 0;
+    /// Something went wrong while running.
+    pub const FAILURE: u8 = 1;
+    /// The call, the configuration or the store's kind is wrong; starting again will not help.
+    pub const USAGE: u8 = 2;
+    /// Another live daemon has this node's name.
+    pub const NAME_TAKEN: u8 = 3;
+    /// The store is not the one that this node knows, or went back in time.
+    pub const OTHER_STORE: u8 = 4;
+}
+
+/// Keeps exactly one copy of a service running across several nodes.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(
+    name = "conclave",
+    version,
+    propagate_version = false,
+    after_help = "Exit status: 0 done; 1 something went wrong while running; 2 the call or the \
+                  configuration is wrong, and starting again will not help; 3 another live daemon \
+                  has this node's name; 4 the store is another one, or went back in time."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Take part in elections and run what follows the leader
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Accept a store that was restored or replaced; only once you know that no two are in use
+        #[arg(long)]
+        accept_store: bool,
+    },
+    /// Look at a configuration without running it
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Show who holds which election, and who else stands
+    Status(Status),
+    /// See it work: three nodes on this machine, with nothing to install
+    Demo,
+    /// Run with podmaster's command line; see `conclave podmaster --help`
+    #[command(disable_help_flag = true)]
+    Podmaster {
+        /// podmaster's flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        arguments: Vec<OsString>,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// The guard's other half; started by `conclave run` and `conclave podmaster`
+    #[command(hide = true, disable_help_flag = true)]
+    Daemon {
+        /// What the guard was called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What can be done with a configuration.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum ConfigCommand {
+    /// Report every mistake in a configuration, and measure the store to judge the timings
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+}
+
+/// How to reach the store, and how to show what is in it.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Status {
+    /// Where the store is
+    #[command(flatten)]
+    pub store: StoreArguments,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// A store, by a node's configuration or by itself.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct StoreArguments {
+    /// A node's configuration file: its store and its cluster
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["endpoints", "embedded"], conflicts_with_all = ["endpoints", "embedded", "cluster"])]
+    pub config: Option<PathBuf>,
+    /// etcd's client URLs, separated by commas
+    #[arg(
+        long,
+        value_name = "URLS",
+        value_delimiter = ',',
+        requires = "cluster",
+        conflicts_with = "embedded"
+    )]
+    pub endpoints: Vec<String>,
+    /// The file of an embedded store
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub embedded: Option<PathBuf>,
+    /// The cluster, where no configuration names it
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub cluster: Option<String>,
+}
+
+/// A way to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+impl Cli {
+    /// Reads a call, the program's name first. Called as `podmaster`, everything else is
+    /// podmaster's.
+    ///
+    /// # Errors
+    ///
+    /// clap's, which also stands for a request for help; it knows how to print itself.
+    pub fn read(call: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut call = call.into_iter();
+        let program = call.next().unwrap_or_else(|| "conclave".into());
+        if is_podmaster(&program) {
+            return Ok(Cli { command: Command::Podmaster { arguments: call.collect() } });
+        }
+        Cli::try_parse_from(std::iter::once(program).chain(call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(call: &str) -> Result<Command, clap::Error> {
+        Cli::read(call.split(' ').map(OsString::from)).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn podmasters_flags_pass_through_untouched() {
+        let arguments: Vec<OsString> =
+            ["--key=a", "-v", "2", "--help"].into_iter().map(OsString::from).collect();
+        for call in ["podmaster", "/podmaster", "conclave podmaster", "/usr/bin/conclave podmaster"]
+        {
+            let command = read(&format!("{call} --key=a -v 2 --help")).unwrap();
+            assert_eq!(command, Command::Podmaster { arguments: arguments.clone() }, "{call}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_named_in_one_way() {
+        for good in [
+            "--config f",
+            "--endpoints http://a:1,http://b:1 --cluster c",
+            "--embedded f --cluster c",
+        ] {
+            assert!(read(&format!("conclave status {good}")).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            " --cluster c",
+            " --endpoints http://a:1",
+            " --config f --cluster c",
+            " --embedded f --endpoints u --cluster c",
+        ] {
+            assert!(read(&format!("conclave status{bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_run_needs_its_configuration() {
+        let run = Command::Run { config: "f".into(), accept_store: false };
+        assert_eq!(read("conclave run --config f").unwrap(), run);
+        assert_eq!(read("conclave run").unwrap_err().exit_code(), i32::from(exit::USAGE));
+    }
+}

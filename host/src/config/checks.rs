@@ -1,0 +1,161 @@
+//! The checks of an election: what must hold for a node to be fit, and what must be gone before
+//! a term has cleanly ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::check::{FitnessCheck, Probe, StopCheck};
+
+use super::document::Path;
+use super::raw;
+use super::resolve::Resolver;
+
+const ONE_OF: &str = "give it one of `command`, `tcp`, `http` and `file`";
+
+pub(super) fn fitness(
+    r: &mut Resolver<'_>,
+    written: Vec<raw::FitnessCheck>,
+    list: &Path,
+) -> Vec<FitnessCheck> {
+    let mut checks: Vec<FitnessCheck> = Vec::new();
+    let mut names = BTreeMap::new();
+    for (path, written) in r.items(list, written.len()).into_iter().zip(written) {
+        let Some(probe) = probe(r, &path, written.command, written.tcp, written.http, written.file)
+        else {
+            continue;
+        };
+        let name = written.name.unwrap_or_else(|| probe.to_string());
+        if names.insert(name.clone(), ()).is_some() {
+            r.wrong(
+                &path,
+                format!("there are two checks `{name}`"),
+                "give one of them another `name`",
+            );
+        }
+        let second = Duration::from_secs(1);
+        let check = FitnessCheck {
+            name,
+            probe,
+            interval: span(r, &path, "interval", written.interval, second),
+            timeout: span(r, &path, "timeout", written.timeout, second),
+            rise: written.rise.unwrap_or(2),
+            fall: written.fall.unwrap_or(3),
+        };
+        for (field, _) in
+            [("rise", check.rise), ("fall", check.fall)].iter().filter(|(_, count)| *count == 0)
+        {
+            r.wrong(
+                &path.key(field),
+                format!("{field} must be at least 1"),
+                "it counts looks in a row",
+            );
+        }
+        checks.push(check);
+    }
+    checks
+}
+
+pub(super) fn stop(
+    r: &mut Resolver<'_>,
+    written: raw::StopCheck,
+    path: &Path,
+) -> Option<StopCheck> {
+    let probe = probe(r, path, written.command, written.tcp, written.http, written.file)?;
+    let check = StopCheck {
+        probe,
+        interval: span(r, path, "interval", written.interval, Duration::from_millis(200)),
+        timeout: span(r, path, "timeout", written.timeout, Duration::from_secs(1)),
+        within: span(r, path, "within", written.within, Duration::from_secs(60)),
+    };
+    if check.within < check.interval {
+        let (within, interval) =
+            (super::timings::text(check.within), super::timings::text(check.interval));
+        r.wrong(
+            &path.key("within"),
+            format!("within {within} is shorter than interval {interval}"),
+            "it is the time for the whole check; the default is 60s",
+        );
+    }
+    Some(check)
+}
+
+fn span(
+    r: &mut Resolver<'_>,
+    path: &Path,
+    field: &str,
+    written: Option<raw::Span>,
+    default: Duration,
+) -> Duration {
+    let span = written.map_or(default, |span| span.0);
+    if span.is_zero() {
+        r.wrong(
+            &path.key(field),
+            format!("{field} must be longer than nothing"),
+            "leave it out to get the default",
+        );
+    }
+    span
+}
+
+fn probe(
+    r: &mut Resolver<'_>,
+    path: &Path,
+    command: Option<Vec<String>>,
+    tcp: Option<String>,
+    http: Option<String>,
+    file: Option<String>,
+) -> Option<Probe> {
+    let given: Vec<&str> = [
+        ("command", command.is_some()),
+        ("tcp", tcp.is_some()),
+        ("http", http.is_some()),
+        ("file", file.is_some()),
+    ]
+    .iter()
+    .filter(|(_, given)| *given)
+    .map(|(field, _)| *field)
+    .collect();
+    match given[..] {
+        [_] => {}
+        [] => {
+            if !["command", "tcp", "http", "file"].iter().any(|field| r.is_faulty(&path.key(field)))
+            {
+                r.wrong(path, "this check looks at nothing", ONE_OF);
+            }
+            return None;
+        }
+        _ => {
+            r.wrong(
+                path,
+                "this check looks at several things at once",
+                "make it several checks: all of them must hold",
+            );
+            return None;
+        }
+    }
+    if let Some(arguments) = command {
+        if arguments.is_empty() {
+            r.wrong(
+                &path.key("command"),
+                "the command is empty",
+                "write a program and its arguments as a list",
+            );
+        }
+        return Some(Probe::Command(arguments));
+    }
+    if let Some(text) = file {
+        return Some(Probe::File(r.file(&path.key("file"), &text)));
+    }
+    let (field, parsed) = match (tcp, http) {
+        (Some(text), _) => ("tcp", text.parse().map(Probe::Tcp)),
+        (_, Some(text)) => ("http", text.parse().map(Probe::Http)),
+        _ => return None,
+    };
+    match parsed {
+        Ok(probe) => Some(probe),
+        Err(error) => {
+            r.wrong(&path.key(field), error.to_string(), "correct the address");
+            None
+        }
+    }
+}

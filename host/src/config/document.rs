@@ -1,0 +1,308 @@
+//! A YAML text as a tree of values, and where in the text each of them stands.
+//!
+//! `serde_yaml` says what the text means. It forgets positions once a value is built, and most
+//! mistakes are seen only later, so a second, event-based parser notes where everything stands.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+use std::iter::Peekable;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, Span, StrInput};
+use serde_yaml::Value;
+
+use super::problem::{Place, Problem};
+
+/// One step from a value to one inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+/// How a value is reached from the document's root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Path(Vec<Step>);
+
+impl Path {
+    pub(super) fn key(&self, key: &str) -> Path {
+        self.step(Step::Key(key.into()))
+    }
+
+    pub(super) fn index(&self, index: usize) -> Path {
+        self.step(Step::Index(index))
+    }
+
+    fn step(&self, step: Step) -> Path {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Path(steps)
+    }
+
+    pub(super) fn starts_with(&self, start: &Path) -> bool {
+        self.0.starts_with(&start.0)
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether what stands here must not be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self.0.last(), Some(Step::Key(key)) if &**key == "password")
+    }
+}
+
+impl Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if at == 0 => f.write_str(key)?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which part of a field is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its name; the value where it has none, as in a list.
+    Key,
+    /// What stands behind the name.
+    Value,
+}
+
+/// A parsed text.
+pub(super) struct Document {
+    file: Arc<str>,
+    text: String,
+    /// What it means.
+    pub(super) value: Value,
+    root: Option<Rc<Spot>>,
+}
+
+impl Document {
+    /// Parses a text; `file` is only for messages.
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
+        let file: Arc<str> = file.into();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        let parsed = serde_yaml::from_str(&text).and_then(|mut value: Value| {
+            value.apply_merge()?;
+            Ok(value)
+        });
+        match parsed {
+            Ok(value) => {
+                let root = Spot::of(&text);
+                Ok(Document { file, text, value, root })
+            }
+            Err(error) => Err(match Spot::of(&text).and_then(|root| root.doubled()) {
+                Some((name, first, second)) => doubled_field(&file, &text, &name, &first, &second),
+                None => syntax_problem(&file, &text, &error),
+            }),
+        }
+    }
+
+    /// Where a value stands, or the innermost one around it that stands anywhere.
+    pub(super) fn place(&self, path: &Path, part: Part) -> Option<Place> {
+        let mut spot = self.root.as_ref()?;
+        let mut complete = true;
+        for step in &path.0 {
+            match spot.child(step) {
+                Some(child) => spot = child,
+                None => {
+                    complete = false;
+                    break;
+                }
+            }
+        }
+        let span = match (part, spot.key) {
+            (Part::Key, Some(key)) => key,
+            // A field that is missing is missed in the value that its name introduces.
+            (Part::Value, Some(key)) if !complete => key,
+            _ => spot.value,
+        };
+        Some(place(
+            &self.file,
+            &self.text,
+            span.start.line(),
+            span.start.col() + 1,
+            width(&span),
+            path.is_secret(),
+        ))
+    }
+
+    /// Whether the document has this path, even if nothing stands there.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        let mut value = &self.value;
+        for step in &path.0 {
+            let inner = match step {
+                Step::Key(key) => value.get(&**key),
+                Step::Index(index) => value.get(*index),
+            };
+            match inner {
+                Some(inner) => value = inner,
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// How many characters of the first line a span covers; zero stands for "to the line's end".
+fn width(span: &Span) -> usize {
+    if span.start.line() == span.end.line() { span.end.col() - span.start.col() } else { 0 }
+}
+
+fn place(
+    file: &Arc<str>,
+    text: &str,
+    line: usize,
+    column: usize,
+    width: usize,
+    secret: bool,
+) -> Place {
+    let content = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end();
+    let rest = content.chars().count().saturating_sub(column - 1).max(1);
+    let width = if width == 0 { rest } else { width.min(rest) };
+    let excerpt = (!secret && !content.is_empty()).then(|| (Arc::from(content), width));
+    Place::File { file: file.clone(), line, column, excerpt }
+}
+
+fn doubled_field(file: &Arc<str>, text: &str, name: &str, first: &Span, second: &Span) -> Problem {
+    let at = place(file, text, second.start.line(), second.start.col() + 1, width(second), false);
+    Problem::new(Some(at), format!("the field `{name}` is there twice"))
+        .help(format!("the other one is in line {}; keep one of them", first.start.line()))
+}
+
+fn syntax_problem(file: &Arc<str>, text: &str, error: &serde_yaml::Error) -> Problem {
+    let place = error
+        .location()
+        .map(|at| place(file, text, at.line().max(1), at.column().max(1), 1, false));
+    let mut message = error.to_string();
+    if let Some(at) = error.location() {
+        // The position is shown in its own line.
+        let suffix = format!(" at line {} column {}", at.line(), at.column());
+        message = message.replacen(&suffix, "", 1);
+    }
+    Problem::new(place, format!("this is not valid YAML: {message}"))
+        .help("YAML nests by indentation with blanks, never tabs; quote text that contains `: `, `#` or a leading `*`, `&`, `!`, `%`, `@`, `[` or `{`")
+}
+
+/// Where a value stands and, inside it, everything else.
+struct Spot {
+    key: Option<Span>,
+    value: Span,
+    inside: Inside,
+}
+
+#[derive(Clone)]
+enum Inside {
+    Scalar,
+    Items(Vec<Rc<Spot>>),
+    Fields(Vec<(String, Rc<Spot>)>),
+}
+
+impl Spot {
+    /// `None` where the parsers disagree about the text; messages then have no position.
+    fn of(text: &str) -> Option<Rc<Spot>> {
+        let mut events =
+            Events { parser: Parser::new_from_str(text).peekable(), anchors: HashMap::new() };
+        loop {
+            let (event, span) = events.next()?;
+            if !matches!(event, Event::StreamStart | Event::DocumentStart(_)) {
+                return events.spot(None, event, span);
+            }
+        }
+    }
+
+    /// The first field that is written twice: its name and both places.
+    fn doubled(&self) -> Option<(String, Span, Span)> {
+        match &self.inside {
+            Inside::Scalar => None,
+            Inside::Items(items) => items.iter().find_map(|item| item.doubled()),
+            Inside::Fields(fields) => fields.iter().enumerate().find_map(|(at, (name, spot))| {
+                let earlier = fields[..at].iter().find(|(other, _)| other == name);
+                match (earlier.and_then(|(_, earlier)| earlier.key), spot.key) {
+                    (Some(first), Some(second)) => Some((name.clone(), first, second)),
+                    _ => spot.doubled(),
+                }
+            }),
+        }
+    }
+
+    fn child(&self, step: &Step) -> Option<&Rc<Spot>> {
+        match (&self.inside, step) {
+            (Inside::Items(items), Step::Index(index)) => items.get(*index),
+            (Inside::Fields(fields), Step::Key(key)) => {
+                let named = |name: &str| {
+                    fields.iter().find(|(field, _)| field == name).map(|(_, spot)| spot)
+                };
+                named(key).or_else(|| named("<<").and_then(|merged| merged.child(step)))
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Events<'a> {
+    parser: Peekable<Parser<'a, StrInput<'a>>>,
+    anchors: HashMap<usize, Inside>,
+}
+
+impl<'a> Events<'a> {
+    fn next(&mut self) -> Option<(Event<'a>, Span)> {
+        self.parser.next()?.ok()
+    }
+
+    /// Whether the list or mapping that is being read ends here; takes its end.
+    fn ends(&mut self) -> bool {
+        let ends =
+            matches!(self.parser.peek(), Some(Ok((Event::SequenceEnd | Event::MappingEnd, _))));
+        if ends {
+            self.parser.next();
+        }
+        ends
+    }
+
+    fn spot(&mut self, key: Option<Span>, event: Event<'a>, value: Span) -> Option<Rc<Spot>> {
+        let (anchor, inside) = match event {
+            Event::Scalar(_, _, anchor, _) => (anchor, Inside::Scalar),
+            Event::Alias(anchor) => (0, self.anchors.get(&anchor)?.clone()),
+            Event::SequenceStart(anchor, _) => {
+                let mut items = Vec::new();
+                while !self.ends() {
+                    let (event, span) = self.next()?;
+                    items.push(self.spot(None, event, span)?);
+                }
+                (anchor, Inside::Items(items))
+            }
+            Event::MappingStart(anchor, _) => (anchor, Inside::Fields(self.fields()?)),
+            _ => return None,
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, inside.clone());
+        }
+        Some(Rc::new(Spot { key, value, inside }))
+    }
+
+    fn fields(&mut self) -> Option<Vec<(String, Rc<Spot>)>> {
+        let mut fields = Vec::new();
+        while !self.ends() {
+            let (event, key) = self.next()?;
+            let name = match &event {
+                Event::Scalar(name, ..) => name.to_string(),
+                _ => {
+                    self.spot(None, event, key)?;
+                    String::new()
+                }
+            };
+            let (event, span) = self.next()?;
+            fields.push((name, self.spot(Some(key), event, span)?));
+        }
+        Some(fields)
+    }
+}

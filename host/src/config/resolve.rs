@@ -1,0 +1,357 @@
+//! Gives the written fields their meaning: checks them against each other and against the files
+//! of this machine, and fills in what was left out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path as FilePath, PathBuf};
+
+use conclave_core::NodeName;
+
+use super::decode::Decoded;
+use super::document::{Document, Part, Path};
+use super::paths::{canonical, name_mistake};
+use super::problem::{Problem, quoted, similar, sort};
+use super::{
+    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, NodeConfig, PoliciesConfig, PolicyLimits,
+    Warning, elections, raw, store, timings,
+};
+
+/// What every part of the resolving needs: the text's places, and where to report.
+pub(super) struct Resolver<'a> {
+    pub(super) document: &'a Document,
+    left_out: HashSet<Path>,
+    base: &'a FilePath,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    /// Reports a mistake in a value.
+    pub(super) fn wrong(
+        &mut self,
+        path: &Path,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.document.place(path, Part::Value);
+        self.problems.push(Problem::new(place, message).help(help));
+    }
+
+    /// Reports a mistake that a field as a whole is.
+    pub(super) fn wrong_field(
+        &mut self,
+        path: &Path,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.document.place(path, Part::Key);
+        self.problems.push(Problem::new(place, message).help(help));
+    }
+
+    /// Reports something to be aware of.
+    pub(super) fn warn(
+        &mut self,
+        path: &Path,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.document.place(path, Part::Value);
+        self.warnings.push(Problem::new(place, message).help(help));
+    }
+
+    /// Reports a field that is not there, unless it is and was reported for what it says.
+    pub(super) fn missing(&mut self, parent: &Path, field: &str, help: impl Into<String>) {
+        let path = parent.key(field);
+        if self.is_faulty(&path) {
+            return;
+        }
+        let owner =
+            if parent.is_root() { "the configuration".to_owned() } else { parent.to_string() };
+        let (place, message) = if self.document.has(&path) {
+            (self.document.place(&path, Part::Key), format!("{path} is empty"))
+        } else {
+            (self.document.place(parent, Part::Value), format!("{owner} has no `{field}`"))
+        };
+        self.problems.push(Problem::new(place, message).help(help));
+    }
+
+    /// A field that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        parent: &Path,
+        field: &str,
+        value: Option<T>,
+        help: impl Into<String>,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.missing(parent, field, help);
+        }
+        value
+    }
+
+    /// Whether something at or inside this path could not be read.
+    pub(super) fn is_faulty(&self, path: &Path) -> bool {
+        self.left_out.iter().any(|left_out| left_out.starts_with(path))
+    }
+
+    /// The paths of a list's items that could be read, in their order.
+    pub(super) fn items(&self, list: &Path, count: usize) -> Vec<Path> {
+        let read =
+            (0..).map(|index| list.index(index)).filter(|item| !self.left_out.contains(item));
+        read.take(count).collect()
+    }
+
+    /// Checks a name; `what` it names is for the message.
+    pub(super) fn name(&mut self, path: &Path, what: &str, name: String) -> String {
+        if let Some(mistake) = name_mistake(&name) {
+            self.wrong(
+                path,
+                format!("the {what} `{name}` {mistake}"),
+                "choose a short, plain name",
+            );
+        } else if name.contains('/') {
+            self.wrong(
+                path,
+                format!("the {what} `{name}` contains a slash"),
+                "names become parts of keys, file names and addresses: use a dash",
+            );
+        }
+        name
+    }
+
+    /// A path, absolute; relative ones start at the configuration file.
+    pub(super) fn file(&mut self, path: &Path, text: &str) -> PathBuf {
+        if text.is_empty() || text.contains('\0') {
+            self.wrong(
+                path,
+                format!("{path} is not a path"),
+                "write an absolute path, or one relative to this file",
+            );
+        } else if text.starts_with("~/") {
+            self.wrong(
+                path,
+                format!("`~` in {path} means nothing here"),
+                "write the directory out",
+            );
+        }
+        self.base.join(text)
+    }
+}
+
+/// Makes a configuration of what was read, or lists everything that is wrong.
+pub(super) fn resolve(
+    document: &Document,
+    decoded: Decoded<raw::Root>,
+    base: &FilePath,
+    builtin_policies: &[&str],
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    let Decoded { value: root, problems, left_out } = decoded;
+    let mut resolver = Resolver { document, left_out, base, problems, warnings: Vec::new() };
+    let config = config(&mut resolver, root, builtin_policies);
+    let Resolver { problems, mut warnings, .. } = resolver;
+    match (ConfigErrors::new(problems), config) {
+        (None, Some(config)) => {
+            sort(&mut warnings);
+            Ok((config, warnings.into_iter().map(Warning).collect()))
+        }
+        (Some(errors), _) => Err(errors),
+        (None, None) => unreachable!("what is absent has been reported"),
+    }
+}
+
+fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> Option<Config> {
+    let top = Path::default();
+    if !r.document.value.is_mapping() {
+        // That has been reported, and there is nothing else to say.
+        return None;
+    }
+    let cluster = r.required(
+        &top,
+        "cluster",
+        root.cluster,
+        "name the set of nodes that elect among themselves, for instance `cluster: production`",
+    );
+    let cluster = cluster.map(|cluster| r.name(&top.key("cluster"), "cluster's name", cluster));
+    let node = node(r, root.node.unwrap_or_default(), &top.key("node"));
+    let store = store::resolve(r, root.store, &top);
+    let timings = timings(r, &root.timings.unwrap_or_default(), &top.key("timings"));
+    let state_directory =
+        state_directory(r, root.state_directory.as_deref(), &top.key("state_directory"));
+    let (policies, known) =
+        policies(r, root.policies.unwrap_or_default(), &top.key("policies"), builtin_policies);
+    let ours = elections::OurFiles { state_directory: &state_directory, store: store.as_ref() };
+    let elections = elections::resolve(r, root.elections, &top, &known, &ours);
+    Some(Config {
+        cluster: cluster?,
+        node: node?,
+        store: store?,
+        timings,
+        policies,
+        state_directory,
+        elections,
+    })
+}
+
+fn node(r: &mut Resolver<'_>, node: raw::Node, path: &Path) -> Option<NodeConfig> {
+    let name = match node.name {
+        Some(name) => name,
+        None if r.is_faulty(&path.key("name")) => return None,
+        None => host_name(),
+    };
+    let name = r.name(&path.key("name"), "node's name", name);
+    let variables = node.variables.unwrap_or_default();
+    for variable in variables.keys() {
+        let at = path.key("variables").key(variable);
+        if variable.starts_with("CONCLAVE_") {
+            r.wrong_field(
+                &at,
+                format!("the variable `{variable}` has a name that is kept for Conclave's own"),
+                "choose a name that does not begin with CONCLAVE_",
+            );
+        } else if !is_variable_name(variable) {
+            r.wrong_field(
+                &at,
+                format!("`{variable}` cannot be used as ${{{variable}}}"),
+                "a variable's name has letters, digits and underscores and does not begin with a digit",
+            );
+        }
+    }
+    Some(NodeConfig {
+        name: NodeName::new(name),
+        labels: node.labels.unwrap_or_default(),
+        variables,
+    })
+}
+
+/// This machine's name, as podmaster takes it too when no other is given.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn is_variable_name(name: &str) -> bool {
+    let mut characters = name.chars();
+    let first = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    first && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn timings(r: &mut Resolver<'_>, written: &raw::Timings, path: &Path) -> timings::TimingsConfig {
+    let timings = timings::from_raw(written);
+    if r.is_faulty(path) {
+        // Judging the defaults of what could not be read would only confuse.
+        return timings;
+    }
+    for mistake in timings.mistakes() {
+        r.wrong(&path.key(mistake.field), mistake.message, mistake.help);
+    }
+    timings
+}
+
+fn state_directory(r: &mut Resolver<'_>, written: Option<&str>, path: &Path) -> PathBuf {
+    let directory = r.file(path, written.unwrap_or(DEFAULT_STATE_DIRECTORY));
+    if directory.exists() && !directory.is_dir() {
+        r.wrong(
+            path,
+            format!("{} is not a directory", directory.display()),
+            "name a directory; it is made if it is missing",
+        );
+    }
+    canonical(&directory)
+}
+
+/// The policies' settings, and the names of all policies that there are.
+fn policies(
+    r: &mut Resolver<'_>,
+    written: raw::Policies,
+    path: &Path,
+    builtin: &[&str],
+) -> (PoliciesConfig, Vec<String>) {
+    let mut known: Vec<String> = builtin.iter().map(|name| (*name).to_owned()).collect();
+    let directory = written.directory.map(|text| r.file(&path.key("directory"), &text));
+    if let Some(directory) = &directory {
+        match components(directory) {
+            Ok(found) => known.extend(found),
+            Err(error) => r.wrong(
+                &path.key("directory"),
+                format!("the policy directory {} cannot be read: {error}", directory.display()),
+                "make it, or leave `directory` out to use the built-in policies only",
+            ),
+        }
+    }
+    known.sort();
+    known.dedup();
+    let digests = digests(r, written.digests.unwrap_or_default(), &path.key("digests"), &known);
+    let limits = limits(r, &written.limits.unwrap_or_default(), &path.key("limits"));
+    (PoliciesConfig { directory, digests, limits }, known)
+}
+
+/// The names of the components in a directory.
+fn components(directory: &FilePath) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(names)
+}
+
+fn digests(
+    r: &mut Resolver<'_>,
+    written: BTreeMap<String, String>,
+    path: &Path,
+    known: &[String],
+) -> BTreeMap<String, String> {
+    let mut digests = BTreeMap::new();
+    for (name, digest) in written {
+        let at = path.key(&name);
+        if !known.contains(&name) {
+            let (message, help) = unknown_policy(&name, known);
+            r.wrong_field(&at, message, help);
+        }
+        let bare = digest.strip_prefix("sha256:").unwrap_or(&digest).to_ascii_lowercase();
+        if bare.len() != 64 || !bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            r.wrong(
+                &at,
+                format!("`{digest}` is not a SHA-256 digest"),
+                "write the 64 digits that `sha256sum` prints for the component",
+            );
+        }
+        digests.insert(name, bare);
+    }
+    digests
+}
+
+/// What to say about a policy that does not exist.
+pub(super) fn unknown_policy(name: &str, known: &[String]) -> (String, String) {
+    let names = || known.iter().map(String::as_str);
+    let mut help = format!("the policies here are {}", quoted(names()));
+    if let Some(meant) = similar(name, names()) {
+        help = format!("did you mean `{meant}`? {help}");
+    }
+    (format!("there is no policy `{name}`"), help)
+}
+
+fn limits(r: &mut Resolver<'_>, written: &raw::Limits, path: &Path) -> PolicyLimits {
+    let zero = [
+        ("time", written.time.is_some_and(|span| span.0.is_zero())),
+        ("fuel", written.fuel == Some(0)),
+        ("memory_mib", written.memory_mib == Some(0)),
+        ("answer_kib", written.answer_kib == Some(0)),
+    ];
+    for (field, _) in zero.into_iter().filter(|(_, zero)| *zero) {
+        r.wrong(
+            &path.key(field),
+            format!("with {field} 0 no policy can answer"),
+            "leave it out to get the default",
+        );
+    }
+    // A `u32` of mebibytes fits the address space of every machine that this runs on.
+    let bytes = |count: Option<u32>, unit: usize| count.map(|count| count as usize * unit);
+    PolicyLimits {
+        time: written.time.map(|span| span.0),
+        fuel: written.fuel,
+        memory: bytes(written.memory_mib, 1 << 20),
+        answer: bytes(written.answer_kib, 1 << 10),
+        log: bytes(written.log_kib, 1 << 10),
+    }
+}

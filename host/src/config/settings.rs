@@ -1,0 +1,43 @@
+//! From the configuration to what the core is told.
+
+use conclave_core::{ElectionSettings, Nonce, Past, Settings};
+
+use super::{Config, OnPolicyFailure};
+
+/// What a life of the daemon adds to its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Distinguishes this life from every other.
+    pub nonce: Nonce,
+    /// The machine's boot.
+    pub boot_id: String,
+    /// Where a person finds this daemon.
+    pub addresses: Vec<String>,
+    /// What earlier lives left behind.
+    pub past: Past,
+}
+
+impl Config {
+    /// The core's settings for one life of the daemon.
+    pub fn settings(&self, instance: Instance) -> Settings {
+        let elections = self.elections.iter().map(|election| {
+            let settings = ElectionSettings {
+                takeover_delay: election.takeover_delay,
+                stop_check: election.stop_check.is_some(),
+                hold_on_policy_failure: election.on_policy_failure == OnPolicyFailure::Hold,
+            };
+            (election.name.clone(), settings)
+        });
+        Settings {
+            node: self.node.name.clone(),
+            nonce: instance.nonce,
+            boot_id: instance.boot_id,
+            addresses: instance.addresses,
+            labels: self.node.labels.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            timings: self.timings.protocol.clone(),
+            elections: elections.collect(),
+            past: instance.past,
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Whole configurations: the exact words for every mistake.
+
+use super::*;
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let error = load(std::path::Path::new("/nowhere/conclave.yaml"), &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "error: cannot read the configuration file /nowhere/conclave.yaml: No such file or directory (os error 2)\n  = help: name the file with --config; examples/two-nodes/conclave.yaml is one to start from"
+    );
+}
+
+#[test]
+fn broken_yaml_is_reported_where_it_breaks() {
+    assert_errors(
+        "cluster: test\nnode: {name: a\nstore: {}\n",
+        "
+error: this is not valid YAML: did not find expected ',' or '}', while parsing a flow mapping at line 2 column 7
+ --> /n/conclave.yaml:3:6
+  |
+3 | store: {}
+  |      ^
+  = help: YAML nests by indentation with blanks, never tabs; quote text that contains `: `, `#` or a leading `*`, `&`, `!`, `%`, `@`, `[` or `{`
+",
+    );
+    assert_errors(
+        "cluster: test\ncluster: again\n",
+        "
+error: the field `cluster` is there twice
+ --> /n/conclave.yaml:2:1
+  |
+2 | cluster: again
+  | ^^^^^^^
+  = help: the other one is in line 1; keep one of them
+",
+    );
+}
+
+#[test]
+fn all_mistakes_of_reading_are_reported_together() {
+    assert_errors(
+        r#"
+cluster: 7
+node:
+  name: a
+  label: {zone: a}
+store: {embedded: store.db}
+timings: {ttl: 10, beat: soon}
+elections:
+  - name: masters
+    polcy: cold-standby
+    overlap: agreed
+    manifests:
+      - {source: sources/scheduler.yaml, destination: pods/, exclusive: maybe}
+  - just text
+"#,
+        r#"
+error: cluster: expected text, found 7, which YAML does not read as text
+ --> /n/conclave.yaml:2:10
+  |
+2 | cluster: 7
+  |          ^
+  = help: put it in quotes: "7"
+
+error: unknown field `label`
+ --> /n/conclave.yaml:5:3
+  |
+5 |   label: {zone: a}
+  |   ^^^^^
+  = help: did you mean `labels`?
+
+error: store.embedded: expected the field `path`, found `store.db`
+ --> /n/conclave.yaml:6:19
+  |
+6 | store: {embedded: store.db}
+  |                   ^^^^^^^^
+
+error: timings.ttl: expected a duration with its unit, such as `10s`, `500ms` or `1m 30s`, found the number 10
+ --> /n/conclave.yaml:7:16
+  |
+7 | timings: {ttl: 10, beat: soon}
+  |                ^^
+
+error: timings.beat: expected a duration with its unit, such as `10s`, `500ms` or `1m 30s`, found `soon`
+ --> /n/conclave.yaml:7:26
+  |
+7 | timings: {ttl: 10, beat: soon}
+  |                          ^^^^
+
+error: unknown field `polcy`
+  --> /n/conclave.yaml:10:5
+   |
+10 |     polcy: cold-standby
+   |     ^^^^^
+   = help: did you mean `policy`?
+
+error: elections[0].overlap: `agreed` means nothing here
+  --> /n/conclave.yaml:11:14
+   |
+11 |     overlap: agreed
+   |              ^^^^^^
+   = help: write `accepted`
+
+error: elections[0].manifests[0].exclusive: expected a boolean, found `maybe`
+  --> /n/conclave.yaml:13:73
+   |
+13 |       - {source: sources/scheduler.yaml, destination: pods/, exclusive: maybe}
+   |                                                                         ^^^^^
+
+error: elections[1]: expected an election: the fields `name`, `policy`, `manifests` and so on, found `just text`
+  --> /n/conclave.yaml:14:5
+   |
+14 |   - just text
+   |     ^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn what_is_missing_is_said_where_it_is_missed() {
+    assert_errors(
+        "elections:\n  - policy: cold-standby\n    manifests:\n      - source: sources/scheduler.yaml\n",
+        r#"
+error: the configuration has no `cluster`
+ --> /n/conclave.yaml:1:1
+  |
+1 | elections:
+  | ^^^^^^^^^^
+  = help: name the set of nodes that elect among themselves, for instance `cluster: production`
+
+error: the configuration has no `store`
+ --> /n/conclave.yaml:1:1
+  |
+1 | elections:
+  | ^^^^^^^^^^
+  = help: write `store: {etcd: {endpoints: ["http://10.0.0.1:2379"]}}`, or `store: {embedded: {path: …}}` for several daemons on one machine
+
+error: elections[0] has no `name`
+ --> /n/conclave.yaml:2:5
+  |
+2 |   - policy: cold-standby
+  |     ^^^^^^^^^^^^^^^^^^^^
+  = help: name the election, for instance `name: masters`
+
+error: elections[0].manifests[0] has no `destination`
+ --> /n/conclave.yaml:4:9
+  |
+4 |       - source: sources/scheduler.yaml
+  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = help: name the file in the kubelet's static-pod directory, for instance `/etc/kubernetes/manifests/scheduler.yaml`
+"#,
+    );
+}
+
+#[test]
+fn an_empty_file_says_what_belongs_there() {
+    let shown = Node::new().errors("");
+    assert!(shown.starts_with("error: the configuration /n/conclave.yaml is empty"), "{shown}");
+    let shown = Node::new().errors("- a\n");
+    assert!(shown.contains("expected the fields `cluster`, `node`"), "{shown}");
+}
+
+#[test]
+fn timings_that_cannot_work_name_both_values() {
+    assert_errors(
+        &with("state_directory: state", "timings:\n  ttl: 2s\n  beat: 1500ms\n  margin: 200ms"),
+        "
+error: beat 1s 500ms and request_timeout 400ms together exceed ttl 2s less margin 200ms: one slow beat would end the session
+ --> /n/conclave.yaml:6:9
+  |
+6 |   beat: 1500ms
+  |         ^^^^^^
+  = help: for this ttl both are 400ms by default
+",
+    );
+    assert_errors(
+        &with("state_directory: state", "timings: {ttl: 200ms}"),
+        "
+error: ttl 200ms is shorter than 500ms: ordinary pauses of a machine or its store would end terms
+ --> /n/conclave.yaml:4:16
+  |
+4 | timings: {ttl: 200ms}
+  |                ^^^^^
+  = help: raise it, or add `allow_short_ttl: true` if you measured that your store and machines are quick enough
+",
+    );
+}
+
+#[test]
+fn a_destination_is_given_to_one_manifest_only() {
+    assert_errors(
+        &(GOOD.to_owned()
+            + "  - name: others\n    overlap: accepted\n    manifests:\n      - {source: sources/manager.yaml, destination: sources/../pods/scheduler.yaml}\n"),
+        "
+error: the manifest `scheduler` of election `others` has the destination /n/pods/scheduler.yaml, which is taken
+  --> /n/conclave.yaml:13:53
+   |
+13 |       - {source: sources/manager.yaml, destination: sources/../pods/scheduler.yaml}
+   |                                                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   = help: the manifest `scheduler` of election `masters` goes there, in line 9; every file needs a place of its own
+",
+    );
+}
+
+#[test]
+fn an_unknown_policy_is_answered_with_the_known_ones() {
+    assert_errors(
+        &with("    overlap: accepted", "    overlap: accepted\n    policy: cold-stanby"),
+        "
+error: there is no policy `cold-stanby`
+ --> /n/conclave.yaml:8:13
+  |
+8 |     policy: cold-stanby
+  |             ^^^^^^^^^^^
+  = help: did you mean `cold-standby`? the policies here are `cold-standby`, `hot-standby`
+",
+    );
+}
+
+#[test]
+fn kubelets_must_not_find_sources_or_files_of_ours() {
+    assert_errors(
+        &with(
+            "    manifests:",
+            "    role_file: pods/role.json\n    manifests:\n      - {source: pods/x.yaml, destination: pods/manager.yaml}",
+        )
+        .replace("store.db", "pods/store.db"),
+        "
+error: the store /n/pods/store.db is in a directory that a kubelet reads
+ --> /n/conclave.yaml:3:26
+  |
+3 | store: {embedded: {path: pods/store.db}}
+  |                          ^^^^^^^^^^^^^
+  = help: keep it elsewhere: the kubelet would take it for a manifest
+
+error: the role file /n/pods/role.json is in a directory that a kubelet reads
+ --> /n/conclave.yaml:8:16
+  |
+8 |     role_file: pods/role.json
+  |                ^^^^^^^^^^^^^^
+  = help: keep it elsewhere: the kubelet would take it for a manifest
+
+error: the source /n/pods/x.yaml does not exist
+  --> /n/conclave.yaml:10:18
+   |
+10 |       - {source: pods/x.yaml, destination: pods/manager.yaml}
+   |                  ^^^^^^^^^^^
+   = help: put the manifest there, or correct the path; relative paths start at this file's directory
+
+error: the source is in a directory that a kubelet reads: it would run there on every node
+  --> /n/conclave.yaml:10:18
+   |
+10 |       - {source: pods/x.yaml, destination: pods/manager.yaml}
+   |                  ^^^^^^^^^^^
+   = help: keep sources in a directory of their own, for instance /srv/kubernetes/manifests
+",
+    );
+}
+
+#[test]
+fn a_secret_is_not_repeated() {
+    let text = with(
+        "{embedded: {path: store.db}}",
+        "{etcd: {endpoints: ['http://h:1'], user: u, password: 123456}}",
+    );
+    let shown = Node::new().errors(&text);
+    assert!(shown.contains("/n/conclave.yaml:3:"), "{shown}");
+    assert!(!shown.contains("123456"), "{shown}");
+}
+
+/// Each changed part of the good configuration, and the first line of the only mistake in it.
+#[test]
+fn single_mistakes() {
+    let manifest = "{source: sources/scheduler.yaml, destination: pods/scheduler.yaml}";
+    let table = [
+        ("cluster: test", "cluster: a/b", "the cluster's name `a/b` contains a slash"),
+        ("cluster: test", "cluster: ''", "the cluster's name `` is empty"),
+        ("cluster: test", "cluster: ~", "cluster is empty"),
+        ("{name: a}", "{name: ' a'}", "the node's name ` a` begins or ends with a blank"),
+        (
+            "{name: a}",
+            "{name: a, variables: {CONCLAVE_X: b}}",
+            "the variable `CONCLAVE_X` has a name that is kept for Conclave's own",
+        ),
+        ("{name: a}", "{name: a, variables: {MY-IP: b}}", "`MY-IP` cannot be used as ${MY-IP}"),
+        ("{embedded: {path: store.db}}", "{}", "store has neither `etcd` nor `embedded`"),
+        (
+            "{path: store.db}",
+            "{path: no/store.db}",
+            "the directory of /n/no/store.db does not exist",
+        ),
+        ("{path: store.db}", "{path: pods}", "/n/pods is a directory"),
+        ("{embedded: {path: store.db}}", "{etcd: {}}", "store.etcd has no `endpoints`"),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: []}}",
+            "the list of endpoints is empty",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['h:1']}}",
+            "the endpoint `h:1` does not say how to connect",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['ftp://h:1']}}",
+            "`ftp` in the endpoint `ftp://h:1` is not spoken by etcd",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://u:p@h:1']}}",
+            "the endpoint `http://u:p@h:1` is not a URL of host and port",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['https://h:1']}}",
+            "the endpoint `https://h:1` wants TLS, and nothing says whom to trust",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://h:1'], tls: {ca: ca.pem}}}",
+            "the endpoint `http://h:1` is plain HTTP although `tls` is set",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['https://h:1'], tls: {ca: no.pem}}}",
+            "/n/no.pem does not exist",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['https://h:1'], tls: {ca: ca.pem, key: ca.pem}}}",
+            "store.etcd.tls has no `certificate`",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://h:1'], user: u}}",
+            "store.etcd has no `password_file`",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://h:1'], password_file: password}}",
+            "store.etcd has no `user`",
+        ),
+        ("state_directory: state", "state_directory: ca.pem", "/n/ca.pem is not a directory"),
+        (
+            "state_directory: state",
+            "state_directory: pods/..",
+            "the destination directory /n/pods is inside the state directory /n",
+        ),
+        (
+            "state_directory: state",
+            "state_directory: ~/state",
+            "`~` in state_directory means nothing here",
+        ),
+        (
+            "state_directory: state",
+            "policies: {directory: no}",
+            "the policy directory /n/no cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "state_directory: state",
+            "policies: {digests: {cold-standby: abc}}",
+            "`abc` is not a SHA-256 digest",
+        ),
+        (
+            "state_directory: state",
+            "policies: {limits: {fuel: 0}}",
+            "with fuel 0 no policy can answer",
+        ),
+        (
+            "state_directory: state",
+            "policies: {limits: {fuel: -1}}",
+            "policies.limits.fuel: expected u64, found the number -1",
+        ),
+        (
+            "state_directory: state",
+            "timings: {clock_rate_error: 0.1}",
+            "timings.clock_rate_error: expected a share such as `0.1%` or `500ppm`, found the number 0.1",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    role_file: pods",
+            "the role file /n/pods is a directory",
+        ),
+        ("name: masters", "name: masters\n    on_stuck: []", "the command is empty"),
+        ("name: masters", "name: masters\n    fitness: [{}]", "this check looks at nothing"),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{tcp: '1:1', file: x}]",
+            "this check looks at several things at once",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{tcp: 'h:0'}]",
+            "`h:0` is not an address such as `127.0.0.1:10251` or `[::1]:10251`",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{http: 'https://h'}]",
+            "`https://h` is not plain HTTP, and TLS is not spoken here: use a command such as `curl -fsS`",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{file: x, interval: 0s}]",
+            "interval must be longer than nothing",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{file: x, rise: 0}]",
+            "rise must be at least 1",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{file: x}, {file: x}]",
+            "there are two checks `file /n/x`",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    stop_check: {file: x, within: 1ms}",
+            "within 1ms is shorter than interval 200ms",
+        ),
+        (
+            manifest,
+            "{source: sources, destination: pods/}",
+            "the source /n/sources is a directory, not a file",
+        ),
+        (
+            manifest,
+            "{source: sources/scheduler.yaml, destination: pods}",
+            "the destination /n/pods is a directory",
+        ),
+        (
+            manifest,
+            "{source: sources/scheduler.yaml, destination: pods/.x.yaml}",
+            "the destination /n/pods/.x.yaml is a hidden file",
+        ),
+        (
+            "    manifests:\n      - {source: sources/scheduler.yaml, destination: pods/scheduler.yaml}\n",
+            "",
+            "this election has nothing that follows its leader",
+        ),
+    ];
+    for (from, to, expected) in table {
+        let shown = Node::new().errors(&with(from, to));
+        let messages: Vec<&str> =
+            shown.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        assert_eq!(messages, [expected], "{to}\n{shown}");
+        assert!(shown.contains("--> /n/conclave.yaml:"), "{to} has no place\n{shown}");
+        assert!(
+            shown.contains("= help: ") || shown.contains("expected "),
+            "{to} says not what to do\n{shown}"
+        );
+    }
+}
+
+#[test]
+fn doubled_names_point_at_each_other() {
+    let twice = GOOD.to_owned() + "  - {name: masters, role_file: r}\n";
+    let shown = Node::new().errors(&twice);
+    assert!(shown.starts_with("error: there are two elections `masters`\n"), "{shown}");
+    assert!(shown.contains("the other one is in line 6"), "{shown}");
+}

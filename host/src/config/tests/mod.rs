@@ -1,0 +1,248 @@
+//! Whole configurations: what a good one becomes.
+
+mod mistakes;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::check::Probe;
+
+/// A directory with manifests, a policy and certificates, as a node has them.
+struct Node(TempDir);
+
+impl Node {
+    fn new() -> Self {
+        let node = Node(tempfile::tempdir().unwrap());
+        for directory in ["sources", "pods", "policies"] {
+            std::fs::create_dir(node.path(directory)).unwrap();
+        }
+        for file in [
+            "sources/scheduler.yaml",
+            "sources/manager.yaml",
+            "policies/mine.wasm",
+            "ca.pem",
+            "password",
+        ] {
+            std::fs::write(node.path(file), "secret\n").unwrap();
+        }
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join(name)
+    }
+
+    fn parse(&self, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+        parse(&self.path("conclave.yaml"), text, &["cold-standby", "hot-standby"])
+    }
+
+    fn config(&self, text: &str) -> Config {
+        self.parse(text).unwrap_or_else(|errors| panic!("{errors}")).0
+    }
+
+    /// The rendered mistakes, with this test's directory shown as `/n`.
+    fn errors(&self, text: &str) -> String {
+        match self.parse(text) {
+            Ok(_) => "no mistake found".to_owned(),
+            Err(errors) => self.shown(&errors.to_string()),
+        }
+    }
+
+    fn warnings(&self, text: &str) -> String {
+        let (_, warnings) = self.parse(text).unwrap_or_else(|errors| panic!("{errors}"));
+        self.shown(&warnings.iter().map(Warning::to_string).collect::<Vec<_>>().join("\n\n"))
+    }
+
+    fn shown(&self, text: &str) -> String {
+        let directory = self.path("");
+        let directory = directory.to_str().unwrap().trim_end_matches('/');
+        text.replace(directory, "/n")
+    }
+}
+
+const GOOD: &str = "\
+cluster: test
+node: {name: a}
+store: {embedded: {path: store.db}}
+state_directory: state
+elections:
+  - name: masters
+    overlap: accepted
+    manifests:
+      - {source: sources/scheduler.yaml, destination: pods/scheduler.yaml}
+";
+
+/// The good configuration with one part of it replaced.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replacen(from, to, 1)
+}
+
+#[track_caller]
+fn assert_errors(text: &str, expected: &str) {
+    let shown = Node::new().errors(text);
+    assert_eq!(shown, expected.trim_start_matches('\n').trim_end(), "\n--- is:\n{shown}\n---");
+}
+
+#[test]
+fn a_short_configuration_gets_the_protocols_defaults() {
+    let node = Node::new();
+    let (config, warnings) = node.parse(GOOD).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(warnings, []);
+    assert_eq!(config.cluster, "test");
+    assert_eq!(config.node.name.as_str(), "a");
+    assert_eq!(config.store, StoreConfig::Embedded { path: node.path("store.db") });
+    assert_eq!(config.timings, TimingsConfig::for_ttl(Duration::from_secs(10)));
+    assert_eq!(config.state_directory, node.path("state"));
+    let election = &config.elections[0];
+    assert_eq!(election.policy, "cold-standby");
+    assert_eq!(election.policy_config, serde_json::json!({}));
+    assert_eq!(election.on_policy_failure, OnPolicyFailure::Builtin);
+    let manifest = &election.manifests[0];
+    assert_eq!(manifest.name, "scheduler");
+    assert_eq!(manifest.source, node.path("sources/scheduler.yaml"));
+    assert_eq!(manifest.destination, node.path("pods/scheduler.yaml"));
+    assert!(manifest.exclusive && !manifest.render && !manifest.adopt);
+}
+
+#[test]
+fn every_field_arrives() {
+    let node = Node::new();
+    let config = node.config(
+        r#"
+cluster: test
+node:
+  name: a
+  labels: {zone: "1"}
+  variables: {MY_IP: 10.0.0.3}
+store:
+  etcd:
+    endpoints: ["https://10.0.0.1:2379", "https://[::1]:2379/"]
+    tls: {ca: ca.pem, certificate: ca.pem, key: ca.pem, server_name: etcd}
+    user: conclave
+    password_file: password
+timings:
+  ttl: 2s
+  beat: 300ms
+  margin: 250ms
+  request_timeout: 350ms
+  clock_rate_error: 500ppm
+  stagger: 60ms
+  minimum_term: 1m
+  relist: 7s
+  rescan: 3s
+policies:
+  directory: policies
+  digests: {mine: "sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef"}
+  limits: {time: 50ms, fuel: 1000, memory_mib: 16, answer_kib: 8, log_kib: 4}
+elections:
+  - name: masters
+    policy: mine
+    policy_config: {prefer: [a, b], weight: 1.5, nested: {deep: true}}
+    on_policy_failure: hold
+    manifests:
+      - {name: s, source: sources/scheduler.yaml, destination: pods/, exclusive: false, render: true, adopt: true}
+    fitness:
+      - {http: "http://127.0.0.1:8080/healthz", interval: 2s, timeout: 3s, rise: 4, fall: 5}
+    stop_check: {tcp: "127.0.0.1:10251", interval: 100ms, timeout: 200ms, within: 30s}
+    takeover_delay: 50s
+    role_file: role.json
+    on_stuck: [/bin/page, masters]
+  - name: others
+    overlap: accepted
+    manifest_directory: {source: sources, destination: others, render: true}
+"#,
+    );
+    let StoreConfig::Etcd(etcd) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(etcd.endpoints, ["https://10.0.0.1:2379", "https://[::1]:2379/"]);
+    let tls = etcd.tls.as_ref().unwrap();
+    assert_eq!(tls.identity, Some((node.path("ca.pem"), node.path("ca.pem"))));
+    assert_eq!(tls.server_name.as_deref(), Some("etcd"));
+    assert_eq!(etcd.login.as_ref().unwrap().password.read().unwrap(), "secret");
+    let timings = &config.timings.protocol;
+    assert_eq!((timings.clock_rate_error_ppm, timings.relist), (500, Duration::from_secs(7)));
+    assert_eq!(
+        (timings.beat, timings.margin),
+        (Duration::from_millis(300), Duration::from_millis(250))
+    );
+    assert_eq!(config.timings.rescan, Duration::from_secs(3));
+    assert_eq!(config.policies.limits.memory, Some(16 << 20));
+    assert_eq!(config.policies.digests["mine"], "0123456789abcdef".repeat(4));
+    let election = &config.elections[0];
+    assert_eq!(election.policy_config["nested"], serde_json::json!({"deep": true}));
+    assert_eq!(election.manifests[0].destination, node.path("pods/scheduler.yaml"));
+    assert_eq!(election.fitness[0].name, "http http://127.0.0.1:8080/healthz");
+    assert_eq!((election.fitness[0].rise, election.fitness[0].fall), (4, 5));
+    assert!(
+        matches!(&election.stop_check.as_ref().unwrap().probe, Probe::Tcp(address) if address.port == 10251)
+    );
+    assert_eq!(election.takeover_delay, Duration::from_secs(50));
+    assert_eq!(election.role_file, Some(node.path("role.json")));
+    let directory = config.elections[1].manifest_directory.as_ref().unwrap();
+    assert_eq!(directory.destination, node.path("others"));
+    assert!(directory.exclusive && directory.render);
+}
+
+#[test]
+fn the_core_gets_what_the_configuration_says() {
+    let config = Node::new().config(&with(
+        "    overlap: accepted",
+        "    takeover_delay: 7s\n    on_policy_failure: hold\n    stop_check: {file: x}",
+    ));
+    let settings = config.settings(Instance {
+        nonce: "n".into(),
+        boot_id: "b".into(),
+        addresses: vec!["here".into()],
+        past: conclave_core::Past::default(),
+    });
+    assert_eq!(settings.node.as_str(), "a");
+    assert_eq!(settings.timings, config.timings.protocol);
+    let election = &settings.elections[&config.elections[0].name];
+    assert_eq!(election.takeover_delay, Duration::from_secs(7));
+    assert!(election.stop_check && election.hold_on_policy_failure);
+}
+
+#[test]
+fn anchors_and_merges_work_and_keep_their_places() {
+    let text = with(
+        "      - {source: sources/scheduler.yaml, destination: pods/scheduler.yaml}",
+        "      - &first {source: sources/scheduler.yaml, destination: pods/scheduler.yaml, render: true}\n      - {<<: *first, source: sources/nowhere.yaml, destination: pods/manager.yaml}",
+    );
+    assert_errors(
+        &text,
+        "
+error: the source /n/sources/nowhere.yaml does not exist
+  --> /n/conclave.yaml:10:30
+   |
+10 |       - {<<: *first, source: sources/nowhere.yaml, destination: pods/manager.yaml}
+   |                              ^^^^^^^^^^^^^^^^^^^^
+   = help: put the manifest there, or correct the path; relative paths start at this file's directory
+",
+    );
+    let good = Node::new().config(&text.replace("nowhere", "manager"));
+    assert!(good.elections[0].manifests[1].render);
+}
+
+#[test]
+fn overlap_is_warned_of_until_it_is_settled() {
+    let node = Node::new();
+    assert_eq!(
+        node.warnings(&with("    overlap: accepted\n", "")),
+        "\
+warning: after a change of leader in `masters` the old pods can run beside the new ones for up to 50s: a kubelet notices a removed manifest after up to 20s, and the pod then has up to 30s to end
+ --> /n/conclave.yaml:6:11
+  |
+6 |   - name: masters
+  |           ^^^^^^^
+  = help: set a `stop_check` for planned changes and `takeover_delay: 50s` for crashes, or say `overlap: accepted`"
+    );
+    for settled in ["overlap: accepted", "takeover_delay: 50s", "stop_check: {file: x}"] {
+        assert_eq!(node.warnings(&with("overlap: accepted", settled)), "", "{settled}");
+    }
+    let everywhere = with("    overlap: accepted\n", "")
+        .replace("scheduler.yaml}", "scheduler.yaml, exclusive: false}");
+    assert_eq!(node.warnings(&everywhere), "", "nothing exclusive, nothing overlaps");
+}

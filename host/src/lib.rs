@@ -1,0 +1,6 @@
+//! The daemon `conclave`: everything but the thin `main`, so that it can be tested.
+
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod podmaster;
