@@ -1,0 +1,115 @@
+//! The guard's few log lines, in the form of the daemon's.
+//!
+//! Whoever reads standard error may be slow, or hang: the guard must not. A thread of its own
+//! writes the lines; those that it cannot keep up with are dropped and counted.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Lines that wait to be written.
+const BACKLOG: usize = 64;
+
+/// How long the last lines may take to be written when the guard ends.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Where the lines go.
+pub(crate) struct Log {
+    lines: Option<SyncSender<String>>,
+    dropped: AtomicUsize,
+    written: Receiver<()>,
+}
+
+impl Log {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
+        // Nothing is ever sent on it: it closes when the thread ends.
+        let (done, written) = mpsc::sync_channel(0);
+        thread::Builder::new().name("log".to_owned()).stack_size(64 * 1024).spawn(move || {
+            let _done = done;
+            for line in received {
+                // Nobody is left to tell where standard error cannot be written to.
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+        })?;
+        Ok(Log { lines: Some(lines), dropped: AtomicUsize::new(0), written })
+    }
+
+    pub(crate) fn info(&self, message: &str, fields: impl Display) {
+        self.line(" INFO", message, &fields);
+    }
+
+    pub(crate) fn warn(&self, message: &str, fields: impl Display) {
+        self.line(" WARN", message, &fields);
+    }
+
+    pub(crate) fn error(&self, message: &str, fields: impl Display) {
+        self.line("ERROR", message, &fields);
+    }
+
+    fn line(&self, level: &str, message: &str, fields: &dyn Display) {
+        let dropped = match self.dropped.load(Relaxed) {
+            0 => String::new(),
+            lines => format!(" lines_dropped_before={lines}"),
+        };
+        let time = timestamp(SystemTime::now());
+        let line = format!("{time} {level} conclave::guard: {message} {fields}{dropped}\n");
+        match self.lines.as_ref().map(|lines| lines.try_send(line)) {
+            Some(Ok(())) => self.dropped.store(0, Relaxed),
+            _ => _ = self.dropped.fetch_add(1, Relaxed),
+        }
+    }
+}
+
+impl Drop for Log {
+    /// Waits a little for the last lines to be written.
+    fn drop(&mut self) {
+        self.lines = None;
+        let _ = self.written.recv_timeout(FLUSH);
+    }
+}
+
+/// RFC 3339 in UTC with microseconds.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let micros = since.subsec_micros();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March here, so
+/// that the leap day is a year's last and the months' lengths follow one formula.
+fn date(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468; // from 0000-03-01
+    let (era, day) = (day / 146_097, day % 146_097); // 400 years each
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_read_as_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000000Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+}
