@@ -1,0 +1,234 @@
+//! What the test program is when it is started again: a guard, or a stand-in for the daemon that
+//! leads one term and misbehaves as told.
+
+use std::env::{self, Args};
+use std::fs::{self, File};
+use std::io::Write;
+use std::iter::Skip;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use conclave_core::{SessionId, Token};
+use conclave_guard::{
+    Attached, DaemonLock, GuardConfig, GuardState, Kind, Page, PageError, Reading, Rhythm, run,
+};
+use signal_hook::consts::SIGTERM;
+
+/// Long enough for a busy machine; half of it is margin.
+pub(crate) const TTL: Duration = Duration::from_millis(4_000);
+pub(crate) const MARGIN: Duration = Duration::from_millis(2_000);
+pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+pub(crate) const STALE_AFTER: Duration = Duration::from_millis(3_000);
+
+pub(crate) const CONTENT: &str = "apiVersion: v1\nkind: Pod\n";
+pub(crate) const LEADER: &str = "leader";
+pub(crate) const STANDBY: &str = "standby";
+
+pub(crate) const FINAL_CODE: u8 = 42;
+pub(crate) const CRASH_CODE: u8 = 7;
+/// With which the stand-in for `conclave run` ends on an error of the guard's.
+pub(crate) const GUARD_ERROR: u8 = 99;
+
+/// Runs the guard: directory, behaviour of the daemon, program of the daemon.
+pub(crate) fn guard(mut arguments: Skip<Args>) -> ExitCode {
+    let mut next = || arguments.next().expect("an argument is missing");
+    let (directory, behaviour, program) = (PathBuf::from(next()), next(), next());
+    let mut command = Command::new(program);
+    command.arg("daemon").arg(&directory).arg(behaviour);
+    let mut config = GuardConfig::new(directory.join("state"), command);
+    config.destinations = vec![directory.join("manifests"), directory];
+    config.final_codes = vec![FINAL_CODE];
+    config.rhythm = Rhythm { period: PERIOD, stale_after: STALE_AFTER };
+    match run(config) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            eprintln!("{error}: {}", cause.unwrap_or_default());
+            GUARD_ERROR.into()
+        }
+    }
+}
+
+/// Runs the daemon: directory, behaviour.
+pub(crate) fn daemon(mut arguments: Skip<Args>) -> ExitCode {
+    let mut next = || arguments.next().expect("an argument is missing");
+    let (directory, behaviour) = (PathBuf::from(next()), next());
+    let lock = DaemonLock::acquire(&directory.join("state")).expect("one daemon at a time");
+    let attached = Page::attach_from_env(&lock).expect("a page").expect("a guard");
+    fs::write(directory.join("page"), env::var("CONCLAVE_PAGE").unwrap()).unwrap();
+    StandIn::new(directory, behaviour, attached).live()
+}
+
+struct StandIn {
+    directory: PathBuf,
+    behaviour: String,
+    attached: Attached,
+    stop: Arc<AtomicBool>,
+    asked: bool,
+    /// Counts this directory's starts, and numbers sessions.
+    start: u64,
+    confirmed: Reading,
+}
+
+impl StandIn {
+    fn new(directory: PathBuf, behaviour: String, attached: Attached) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGTERM, Arc::clone(&stop)).unwrap();
+        let confirmed = Reading::now();
+        StandIn { directory, behaviour, attached, stop, asked: false, start: 0, confirmed }
+    }
+
+    fn live(mut self) -> ExitCode {
+        let session = self.attached.page.session();
+        let claims = self.attached.page.claims();
+        let known = session.map_or("none".to_owned(), |session| session.id.to_string());
+        self.tell("started", &format!("claims={} session={known}", claims.len()));
+        let events = fs::read_to_string(self.directory.join("events")).unwrap();
+        self.start = events.matches("|started|").count().try_into().unwrap();
+
+        match self.behaviour.as_str() {
+            "crash" => return CRASH_CODE.into(),
+            "place-then-crash" if self.start > 1 => return CRASH_CODE.into(),
+            "hang-once" if self.start == 1 => loop {
+                thread::sleep(Duration::from_secs(60));
+            },
+            "hang-once" => return self.idle(),
+            _ => {}
+        }
+        match session.filter(|session| session.stands(Reading::now())) {
+            Some(_) => self.tell("adopted", ""),
+            None => {
+                self.withdraw();
+                self.lead(self.start);
+            }
+        }
+        match self.behaviour.as_str() {
+            "place-then-crash" => CRASH_CODE.into(),
+            "place-then-final" => FINAL_CODE.into(),
+            _ => self.stay(),
+        }
+    }
+
+    fn lead(&mut self, session: u64) {
+        self.confirmed = Reading::now();
+        let deadline = self.confirmed.after(TTL - MARGIN);
+        self.attached.session.begin(SessionId(session), deadline, MARGIN).unwrap();
+        if self.behaviour == "claim-what-cannot-go" {
+            let path = Path::new("/proc/version");
+            self.attached.page.claim(Kind::Manifest, Token(1), path, Path::new("/no/s")).unwrap();
+        }
+        let manifest = self.directory.join("manifests/manifest.yaml");
+        let role = self.directory.join("role");
+        let staged = self.directory.join("staged");
+        let standby = self.directory.join("standby");
+        fs::write(&standby, STANDBY).unwrap();
+        self.place(Kind::RoleFile, &role, &standby, &self.directory.join("leader"), LEADER);
+        self.place(Kind::Manifest, &manifest, &staged, &staged, CONTENT);
+        self.tell_at(self.confirmed, "placed", "");
+    }
+
+    fn place(&self, kind: Kind, dest: &Path, staged: &Path, source: &Path, content: &str) {
+        let page = self.attached.page;
+        let slot = page.claim(kind, Token(1), dest, staged).unwrap();
+        fs::write(source, content).unwrap();
+        assert!(page.may_place(slot), "a busy machine used up the whole TTL");
+        fs::rename(source, dest).unwrap();
+    }
+
+    /// The main loop of a daemon that leads.
+    fn stay(&mut self) -> ExitCode {
+        loop {
+            thread::sleep(PERIOD / 2);
+            let now = Reading::now();
+            self.attached.page.beat(now);
+            if self.stop.load(SeqCst) && !self.asked {
+                self.asked = true;
+                self.tell("asked to stop", "");
+                match self.behaviour.as_str() {
+                    "ignore-signals" => {}
+                    "claim-what-cannot-go" => return 0.into(),
+                    _ => {
+                        self.withdraw();
+                        return 0.into();
+                    }
+                }
+            }
+            match self.attached.guard.check(now) {
+                GuardState::Alive => {}
+                GuardState::Stale => return self.leave("guard stale"),
+                GuardState::Gone => return self.leave("guard gone"),
+            }
+            match self.behaviour.as_str() {
+                "ignore-deadline" => {}
+                "withdraw-at-deadline" => self.withdraw_at_the_deadline(now),
+                _ => self.extend(now),
+            }
+        }
+    }
+
+    fn extend(&mut self, now: Reading) {
+        let Some(session) = self.attached.page.session() else { return };
+        self.tell_at(now, "extended", "");
+        let extended = self.attached.session.extend(session.id, now.after(TTL - MARGIN));
+        if let Err(error) = extended {
+            // It was expired, and the guard is about to end this process.
+            self.tell("not extended", &error.to_string());
+        }
+    }
+
+    fn withdraw_at_the_deadline(&mut self, now: Reading) {
+        let Some(session) = self.attached.page.session() else { return };
+        if !session.stands(now) {
+            self.withdraw();
+            if self.start < 100 {
+                self.start = 100;
+                self.lead(self.start);
+            }
+        }
+    }
+
+    fn withdraw(&mut self) {
+        let page = self.attached.page;
+        for claim in page.claims() {
+            let _ = fs::remove_file(&claim.staged);
+            let _ = fs::remove_file(&claim.dest);
+            while let Err(error) = page.release(claim.id) {
+                assert!(matches!(error, PageError::Busy), "{error}");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.attached.session.end().unwrap();
+        self.tell("withdrawn", "");
+    }
+
+    fn leave(&mut self, why: &str) -> ExitCode {
+        self.tell(why, "");
+        self.withdraw();
+        CRASH_CODE.into()
+    }
+
+    fn idle(&self) -> ExitCode {
+        while !self.stop.load(SeqCst) {
+            thread::sleep(PERIOD / 2);
+            self.attached.page.beat(Reading::now());
+        }
+        0.into()
+    }
+
+    fn tell(&self, what: &str, detail: &str) {
+        self.tell_at(Reading::now(), what, detail);
+    }
+
+    /// Appends an event in one write.
+    fn tell_at(&self, at: Reading, what: &str, detail: &str) {
+        let pid = std::process::id();
+        let line = format!("{}|{}|{pid}|{what}|{detail}\n", at.boot_ns, at.raw_ns);
+        let path = self.directory.join("events");
+        let mut file = File::options().create(true).append(true).open(path).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
