@@ -15,6 +15,10 @@ demo: setup ## three nodes on this machine elect, fail over and hand over before
 test: etcd ## all tests, those against real etcd servers included
 	$(CARGO) test --workspace
 
+.PHONY: bench
+bench: etcd ## what operators wait for, measured on a release build against a real etcd
+	$(CARGO) bench -p conclave-tests --bench figures
+
 .PHONY: lint
 lint: setup ## formatting, clippy, and whether the committed policies match their sources
 	$(CARGO) fmt --all --check

@@ -30,8 +30,10 @@ fn find() -> Result<PathBuf> {
         return fs::canonicalize(&path).with_context(|| format!("{VARIABLE}={}", path.display()));
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // What is measured is a release build; tests build what they are themselves.
+    let profile = if cfg!(debug_assertions) { "--profile=dev" } else { "--profile=release" };
     let output = Command::new(cargo)
-        .args(["build", "--package=conclave", "--bin=conclave", "--message-format=json"])
+        .args(["build", "--package=conclave", "--bin=conclave", "--message-format=json", profile])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::etcd::{Etcd, Version};
+use crate::gateway::{Entry, Gateway};
 use crate::node::{ELECTION, Node, control_plane_node, leader_prefix};
 use crate::observer::Observer;
 use crate::pod::{API_SERVER, EXCLUSIVE};
@@ -122,13 +123,14 @@ impl Cluster {
     ///
     /// When it does not come to that.
     pub fn wait_for_candidates(&self, count: usize) -> Result<()> {
+        let last = |entry: &Entry| entry.key.rsplit('/').next().map(str::to_owned);
         eventually(&format!("{count} candidates"), PATIENCE, || {
-            let candidates = self.etcd[0].keys(&format!("/conclave/{NAME}/candidates/")).ok()?;
-            let sessions = self.etcd[0].keys(&format!("/conclave/{NAME}/sessions/")).ok()?;
-            let standing = |key: &&String| {
-                sessions.iter().any(|session| session.rsplit('/').next() == key.rsplit('/').next())
-            };
-            (candidates.iter().filter(standing).count() == count).then_some(())
+            let mut gateway = Gateway::connect(self.etcd[0].address()).ok()?;
+            let sessions = gateway.list(&format!("/conclave/{NAME}/sessions/")).ok()?;
+            let standing: Vec<_> = sessions.iter().map(last).collect();
+            let candidates = gateway.list(&format!("/conclave/{NAME}/candidates/")).ok()?;
+            let standing = candidates.iter().filter(|entry| standing.contains(&last(entry)));
+            (standing.count() == count).then_some(())
         })
     }
 
@@ -179,29 +181,31 @@ impl Cluster {
         self.links[self.position(name)].iter().try_for_each(|link| link.set(mode))
     }
 
-    /// The leader key that stands, if there is exactly one.
+    /// The leader keys that stand, oldest first; ours and others'.
     ///
     /// # Errors
     ///
-    /// When etcd does not answer, or there are several.
+    /// When etcd does not answer.
+    pub fn leader_keys(&self) -> Result<Vec<Entry>> {
+        let mut gateway = Gateway::connect(self.etcd[0].address())?;
+        let mut entries = gateway.list(&leader_prefix(NAME, ELECTION))?;
+        entries.sort_by_key(|entry| entry.created);
+        Ok(entries)
+    }
+
+    /// The term that stands, if any: the oldest leader key, with its record.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer, or the oldest key is not one of ours.
     pub fn term(&self) -> Result<Option<Term>> {
-        let prefix = leader_prefix(NAME, ELECTION);
-        let answer = self.etcd[0].ctl(&["get", "--prefix", &prefix, "--write-out=json"])?;
-        let answer: Value = serde_json::from_str(&answer)?;
-        let none = Vec::new();
-        match answer["kvs"].as_array().unwrap_or(&none).as_slice() {
-            [] => Ok(None),
-            [entry] => {
-                let key = entry["key"].as_str().context("a key")?;
-                let value = entry["value"].as_str().context("a value")?;
-                Ok(Some(Term {
-                    key: String::from_utf8(base64(key)?)?,
-                    token: entry["create_revision"].as_u64().context("a revision")?,
-                    record: serde_json::from_slice(&base64(value)?).unwrap_or(Value::Null),
-                }))
-            }
-            several => anyhow::bail!("{} leader keys", several.len()),
-        }
+        let oldest = self.leader_keys()?.into_iter().next();
+        oldest
+            .map(|entry| {
+                let record = serde_json::from_slice(&entry.value).context("a leader record")?;
+                Ok(Term { key: entry.key, token: entry.created, record })
+            })
+            .transpose()
     }
 
     /// Asks for the standing term to be handed to a node, as an operator does.
@@ -252,36 +256,5 @@ impl Cluster {
 
     fn position(&self, name: &str) -> usize {
         self.nodes.iter().position(|node| node.name() == name).expect("a node of the cluster")
-    }
-}
-
-/// Decodes standard base64, in which `etcdctl` prints keys and values.
-fn base64(text: &str) -> Result<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
-    for letter in text.bytes().filter(|letter| *letter != b'=') {
-        let value = ALPHABET.iter().position(|known| *known == letter).context("base64")?;
-        bits = bits << 6 | u32::try_from(value)?;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff)?);
-        }
-    }
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_decoded() {
-        for (encoded, plain) in
-            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vYmFyLw==", "foobar/")]
-        {
-            assert_eq!(base64(encoded).unwrap(), plain.as_bytes());
-        }
-        assert!(base64("!").is_err());
     }
 }

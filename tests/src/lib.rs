@@ -10,10 +10,12 @@
 //! slept where its passing is the thing under test.
 
 pub mod address;
+pub mod base64;
 pub mod binary;
 pub mod cluster;
 pub mod etcd;
 pub mod eventually;
+pub mod gateway;
 pub mod node;
 pub mod observer;
 pub mod outcome;

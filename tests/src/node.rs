@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::etcd::Etcd;
 use crate::process::{Pid, Process, Signal, alive, send};
 use crate::{PATIENCE, binary, eventually, pod, scratch};
 
@@ -216,16 +215,4 @@ pub fn control_plane_node(name: &str, cluster: &str, endpoints: &[String]) -> Re
 /// The prefix of an election's leader keys.
 pub fn leader_prefix(cluster: &str, election: &str) -> String {
     format!("/conclave/{cluster}/elections/{election}/leader/")
-}
-
-/// Waits until the store lists this many candidates of an election.
-///
-/// # Errors
-///
-/// When it does not come to that.
-pub fn wait_for_candidates(etcd: &Etcd, cluster: &str, election: &str, count: usize) -> Result<()> {
-    let prefix = format!("/conclave/{cluster}/candidates/{election}/");
-    eventually(&format!("{count} candidates under {prefix}"), PATIENCE, || {
-        (etcd.keys(&prefix).ok()?.len() == count).then_some(())
-    })
 }

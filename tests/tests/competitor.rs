@@ -130,10 +130,8 @@ fn a_queued_competitor_and_we_never_lead_together_during_a_transfer() -> Outcome
     // Handing over past the queue would make the target and the competitor both leaders; the
     // incumbent may refuse, or resign and let the queue go on.
     let transferred = cluster.other(&first);
+    cluster.transfer(&transferred)?;
     let key = format!("/conclave/{NAME}/elections/{ELECTION}/control/transfer");
-    let token = token_of(&cluster.etcd[0], &first)?;
-    let intent = serde_json::json!({ "token": token, "to": transferred, "note": "test" });
-    cluster.etcd[0].ctl(&["put", &key, &intent.to_string()])?;
     eventually("the first to give way, or the request to be dropped", PATIENCE, || {
         let settled = cluster.etcd[0].value(&key).ok()?.is_none();
         (settled || competitor.file().exists()).then_some(())
@@ -186,19 +184,4 @@ fn a_killed_leader_with_a_queued_competitor_is_followed_by_it_alone() -> Outcome
         cluster.observer.holders(&EXCLUSIVE).iter().any(|node| *node != first).then_some(())
     })?;
     Ok(())
-}
-
-/// The token of a node's leader key, of which others may stand behind it.
-fn token_of(etcd: &Etcd, node: &str) -> Result<u64> {
-    let prefix = leader_prefix(NAME, ELECTION);
-    for key in etcd.keys(&prefix)? {
-        let value = etcd.value(&key)?.unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_str(&value).unwrap_or_default();
-        if record["holder"] == node {
-            let answer: serde_json::Value =
-                serde_json::from_str(&etcd.ctl(&["get", &key, "--write-out=json"])?)?;
-            return answer["kvs"][0]["create_revision"].as_u64().context("a revision");
-        }
-    }
-    anyhow::bail!("{node} has no leader key")
 }

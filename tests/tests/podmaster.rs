@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use conclave_tests::etcd::{self, Etcd, Version};
+use conclave_tests::gateway::Gateway;
 use conclave_tests::observer::Observer;
 use conclave_tests::podmaster::{FILE, Place};
 use conclave_tests::process::{Process, Signal, processor_time};
@@ -78,9 +79,9 @@ impl Group {
     /// Waits until the store knows this many nodes of the group as alive.
     fn wait_for_sessions(&self, etcd: &Etcd, count: usize) -> Result<()> {
         eventually(&format!("{count} sessions of {}", self.key), PATIENCE, || {
-            let keys = etcd.keys("/conclave/").ok()?;
-            let ours = keys.iter().filter(|k| k.contains(&self.key) && k.contains("/sessions/"));
-            (ours.count() == count).then_some(())
+            let prefix = format!("/conclave/{}/sessions/", self.key);
+            let sessions = Gateway::connect(etcd.address()).ok()?.list(&prefix).ok()?;
+            (sessions.len() == count).then_some(())
         })
     }
 
