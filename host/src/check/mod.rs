@@ -8,6 +8,8 @@ mod counter;
 mod http;
 mod probe;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
