@@ -1,7 +1,11 @@
 //! What can go wrong between a node and its store.
 
+use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tonic::Code;
 
 use crate::codec::MAX_VALUE_BYTES;
 
@@ -126,7 +130,68 @@ pub enum StoreError {
         /// The file system's name.
         kind: &'static str,
     },
-    /// The store's thread is gone.
+    /// No connection to the endpoint could be made, or it broke.
+    #[error("cannot reach the store at {endpoint}")]
+    Unreachable {
+        /// The endpoint.
+        endpoint: String,
+        /// Why.
+        #[source]
+        source: EtcdError,
+    },
+    /// The server does not speak etcd's v3 API.
+    #[error(
+        "the server at {endpoint} has no etcd v3 API (its version: {version}); Conclave needs \
+         etcd 3.4 or newer"
+    )]
+    NoV3Api {
+        /// The endpoint.
+        endpoint: String,
+        /// Its version, as far as it says.
+        version: String,
+    },
+    /// The user or password is not accepted.
+    #[error("the store at {endpoint} does not accept the login")]
+    Authentication {
+        /// The endpoint.
+        endpoint: String,
+        /// What it said.
+        #[source]
+        source: EtcdError,
+    },
+    /// The user may not do this.
+    #[error("the store at {endpoint} denies access to the cluster's keys")]
+    PermissionDenied {
+        /// The endpoint.
+        endpoint: String,
+        /// What it said.
+        #[source]
+        source: EtcdError,
+    },
+    /// The server answered with another error.
+    #[error("the store at {endpoint} refused a request")]
+    Refused {
+        /// The endpoint.
+        endpoint: String,
+        /// What it said.
+        #[source]
+        source: EtcdError,
+    },
+    /// The server ended a watch.
+    #[error("the store at {endpoint} canceled the watch: {reason}")]
+    WatchCanceled {
+        /// The endpoint.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// An endpoint belongs to another cluster than those before.
+    #[error("the store at {endpoint} is another one than before")]
+    OtherStore {
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// The store's thread or connection is gone.
     #[error("the store {place} is closed")]
     Closed {
         /// The endpoint or file.
@@ -151,7 +216,87 @@ impl StoreError {
             StoreError::OtherMachine { .. } => "other_machine",
             StoreError::NoMachine { .. } => "no_machine",
             StoreError::NetworkFileSystem { .. } => "network_file_system",
+            StoreError::Unreachable { .. } => "unreachable",
+            StoreError::NoV3Api { .. } => "no_v3_api",
+            StoreError::Authentication { .. } => "authentication",
+            StoreError::PermissionDenied { .. } => "permission_denied",
+            StoreError::Refused { .. } => "refused",
+            StoreError::WatchCanceled { .. } => "watch_canceled",
+            StoreError::OtherStore { .. } => "other_store",
             StoreError::Closed { .. } => "closed",
+        }
+    }
+
+    /// Whether it says of an endpoint only that it cannot be used at this moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            StoreError::TimedOut { .. }
+                | StoreError::Unreachable { .. }
+                | StoreError::Closed { .. }
+        )
+    }
+
+    /// What an error of the client's says of an endpoint.
+    pub(crate) fn from_etcd(endpoint: &str, error: etcd_client::Error) -> Self {
+        let (endpoint, source) = (endpoint.to_owned(), EtcdError::from(error));
+        match source.code() {
+            Code::Unimplemented => {
+                StoreError::NoV3Api { endpoint, version: "unknown, without its services".into() }
+            }
+            Code::Unauthenticated => StoreError::Authentication { endpoint, source },
+            Code::PermissionDenied => StoreError::PermissionDenied { endpoint, source },
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+            | Code::DeadlineExceeded => StoreError::Unreachable { endpoint, source },
+            _ => StoreError::Refused { endpoint, source },
+        }
+    }
+}
+
+/// What the etcd client reports, with its causes.
+#[derive(Debug)]
+pub struct EtcdError(Box<etcd_client::Error>);
+
+impl EtcdError {
+    /// The gRPC code; that of a failed connection for what never got that far.
+    pub(crate) fn code(&self) -> Code {
+        match &*self.0 {
+            etcd_client::Error::GRpcStatus(status) => status.code(),
+            etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
+                Code::FailedPrecondition
+            }
+            _ => Code::Unavailable,
+        }
+    }
+}
+
+impl From<etcd_client::Error> for EtcdError {
+    fn from(error: etcd_client::Error) -> Self {
+        EtcdError(Box::new(error))
+    }
+}
+
+impl fmt::Display for EtcdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            etcd_client::Error::GRpcStatus(status) if !status.message().is_empty() => {
+                f.write_str(status.message())
+            }
+            etcd_client::Error::GRpcStatus(status) => f.write_str(status.code().description()),
+            error => error.fmt(f),
+        }
+    }
+}
+
+impl Error for EtcdError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &*self.0 {
+            etcd_client::Error::GRpcStatus(status) => status.source(),
+            etcd_client::Error::TransportError(error) => error.source(),
+            _ => None,
         }
     }
 }

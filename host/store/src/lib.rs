@@ -16,12 +16,14 @@
 mod codec;
 mod embedded;
 mod error;
+mod etcd;
 mod keys;
 mod plan;
 mod store;
 
 pub use codec::MAX_VALUE_BYTES;
 pub use embedded::{EmbeddedConfig, EmbeddedStore};
-pub use error::StoreError;
+pub use error::{EtcdError, StoreError};
+pub use etcd::{EtcdConfig, EtcdStore, Login, TlsFiles};
 pub use keys::Keys;
 pub use store::{BoxFuture, Control, Latency, Reply, Store, Watch, WatchEvent};

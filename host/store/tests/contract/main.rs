@@ -2,6 +2,7 @@
 //! one, and real etcd servers of both supported versions.
 
 mod embedded;
+mod etcd;
 mod foreign;
 mod listing;
 mod rejected;
@@ -15,6 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use conclave_tests::etcd::Version;
 use scene::Scene;
 use tokio::task::JoinSet;
 use world::World;
@@ -91,4 +93,14 @@ async fn run(world: &Arc<dyn World>, cases: &[Case]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn embedded_keeps_the_contract() {
     keeps_the_contract(Arc::new(world::Embedded::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_3_4_keeps_the_contract() {
+    keeps_the_contract(Arc::new(world::EtcdServer::start(Version::V3_4).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_3_5_keeps_the_contract() {
+    keeps_the_contract(Arc::new(world::EtcdServer::start(Version::V3_5).await)).await;
 }

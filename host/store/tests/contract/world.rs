@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conclave_store::{BoxFuture, EmbeddedConfig, EmbeddedStore, Store};
+use conclave_store::{BoxFuture, EmbeddedConfig, EmbeddedStore, EtcdConfig, EtcdStore, Store};
+use conclave_tests::etcd::{Etcd, Version};
+use etcd_client::{Client, PutOptions};
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+use crate::scene::TIMEOUT;
 
 /// A store's surroundings.
 pub(crate) trait World: Send + Sync {
@@ -17,6 +21,11 @@ pub(crate) trait World: Send + Sync {
 
     /// Makes the store forget what lies before its newest revision.
     fn compact(&self) -> BoxFuture<'_, ()>;
+
+    /// The etcd server, where it is one.
+    fn etcd(&self) -> Option<&EtcdServer> {
+        None
+    }
 }
 
 /// The embedded store in a directory of its own.
@@ -76,4 +85,75 @@ impl World for Embedded {
             self.connection().execute_batch(sql).expect("the store is compacted");
         })
     }
+}
+
+/// A real etcd server of its own.
+pub(crate) struct EtcdServer {
+    server: Etcd,
+    client: Client,
+}
+
+impl EtcdServer {
+    /// Starts one of this version.
+    pub(crate) async fn start(version: Version) -> Self {
+        let server = tokio::task::spawn_blocking(move || Etcd::start(version));
+        let server = server.await.expect("starting ends").expect("etcd starts");
+        let client = Client::connect([server.url()], None).await.expect("etcd answers");
+        EtcdServer { server, client }
+    }
+
+    /// The server.
+    pub(crate) fn server(&self) -> &Etcd {
+        &self.server
+    }
+
+    /// A client of its own kind.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+}
+
+impl World for EtcdServer {
+    fn etcd(&self) -> Option<&EtcdServer> {
+        Some(self)
+    }
+
+    fn open(&self, cluster: &str) -> BoxFuture<'_, Arc<dyn Store>> {
+        let config = etcd_config(vec![self.server.url()], cluster);
+        Box::pin(async move {
+            let store = EtcdStore::connect(config).await.expect("the store connects");
+            Arc::new(store) as Arc<dyn Store>
+        })
+    }
+
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> BoxFuture<'_, bool> {
+        let mut client = self.client.clone();
+        Box::pin(async move {
+            // As `etcdctl elect` would.
+            let leased = key.windows(8).any(|part| part == b"/leader/");
+            let options = if leased {
+                let lease = client.lease_grant(600, None).await.expect("a lease");
+                Some(PutOptions::new().with_lease(lease.id()))
+            } else {
+                None
+            };
+            client.put(key, value, options).await.expect("the change is committed");
+            leased
+        })
+    }
+
+    fn compact(&self) -> BoxFuture<'_, ()> {
+        let mut client = self.client.clone();
+        Box::pin(async move {
+            let answer = client.get("anything", None).await.expect("etcd answers");
+            let newest = answer.header().expect("a header").revision();
+            client.compact(newest, None).await.expect("the store is compacted");
+        })
+    }
+}
+
+/// The configuration for these endpoints, patient with a busy machine.
+pub(crate) fn etcd_config(endpoints: Vec<String>, cluster: &str) -> EtcdConfig {
+    let cluster = cluster.to_owned();
+    EtcdConfig { endpoints, cluster, tls: None, login: None, request_timeout: TIMEOUT }
 }
