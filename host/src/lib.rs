@@ -2,5 +2,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod daemon;
 pub mod podmaster;

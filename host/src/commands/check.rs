@@ -1,0 +1,81 @@
+//! `conclave config check FILE`: every mistake that a start would report, and whether the store
+//! is quick enough for the timings.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use conclave_store::Latency;
+
+use crate::cli::exit;
+use crate::commands::{say, say_warnings};
+use crate::config::{self, Config};
+use crate::daemon::{BUILT_IN, PolicySet, stores};
+
+/// Compiling may take longer here than at a start: this is where the cache is warmed.
+const COMPILE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A store that does not answer a measurement within this does not answer.
+const MEASURE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A request timeout of fewer round trips than this makes ordinary delays look like outages.
+const ROUND_TRIPS: u32 = 10;
+
+pub(super) fn check(file: &Path) -> Result<u8> {
+    let (config, warnings) = config::load(file, &BUILT_IN)?;
+    say_warnings(&warnings);
+    let config = Arc::new(config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(check_world(&config));
+    runtime.shutdown_background();
+    let latency = result?;
+    println!("{}: no mistakes", file.display());
+    if let Some(latency) = latency {
+        judge(&config, latency);
+    }
+    Ok(exit::SUCCESS)
+}
+
+/// Loads the policies, and measures the store.
+async fn check_world(config: &Arc<Config>) -> Result<Option<Latency>> {
+    PolicySet::load(Arc::clone(config), COMPILE_LIMIT).await?;
+    let store = match stores::open(config).await {
+        Ok(store) => store,
+        Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
+        Err(error) => return Err(error.into()),
+    };
+    match store.measure(MEASURE_LIMIT).await {
+        Ok(latency) => Ok(Some(latency)),
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            say(&format!("warning: the store was not measured: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+fn judge(config: &Config, latency: Latency) {
+    let timings = &config.timings.protocol;
+    let millis = |span: Duration| format!("{:.1} ms", span.as_secs_f64() * 1e3);
+    println!("store: a read takes {}, a write {}", millis(latency.read), millis(latency.write));
+    let wise = latency.write.max(latency.read) * ROUND_TRIPS;
+    if timings.request_timeout < wise {
+        say(&format!(
+            "warning: request_timeout {} is less than {ROUND_TRIPS} round trips to this store; raise it to {} and ttl to {}",
+            millis(timings.request_timeout),
+            millis(wise),
+            millis(wise * 5)
+        ));
+    } else {
+        println!(
+            "timings: ttl {} is wise for this store: {} writes fit into one request timeout",
+            millis(timings.ttl),
+            (timings.request_timeout.as_secs_f64() / latency.write.as_secs_f64().max(1e-6)) as u64
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! The commands: each file runs one and says with which exit status it ends.
+
+mod check;
+mod run;
+mod status;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, ConfigCommand, exit};
+use crate::config::{ConfigErrors, Warning};
+
+/// Runs what was asked for. Words go to standard error, data to standard output.
+pub fn dispatch(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Run { config, accept_store } => run::guard_config(&config, accept_store),
+        Command::Podmaster { arguments } => run::guard_podmaster(&arguments),
+        Command::Daemon { arguments } => run::daemon(arguments),
+        Command::Config(ConfigCommand::Check { file }) => check::check(&file),
+        Command::Status(status) => status::status(&status),
+        Command::Demo => anyhow::Result::Ok(exit::FAILURE),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "conclave", &mut std::io::stdout());
+            Ok(exit::SUCCESS)
+        }
+    };
+    ExitCode::from(result.unwrap_or_else(|error| fail(&error)))
+}
+
+/// Prints an error with its causes; returns the exit status that it stands for.
+fn fail(error: &anyhow::Error) -> u8 {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        say(&errors.to_string());
+        return exit::USAGE;
+    }
+    say(&format!("conclave: {error:#}"));
+    if error.downcast_ref::<Usage>().is_some() { exit::USAGE } else { exit::FAILURE }
+}
+
+/// An error that starting again will not mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct Usage(anyhow::Error);
+
+fn say(text: &str) {
+    // There is nobody to tell that standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn say_warnings(warnings: &[Warning]) {
+    for warning in warnings {
+        say(&warning.to_string());
+    }
+}

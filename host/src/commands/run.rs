@@ -1,0 +1,132 @@
+//! `conclave run` and `conclave podmaster`: the guard, and the daemon that it starts.
+//!
+//! The guard reads the configuration too, so that mistakes are told by the process that the
+//! operator started, but it loads no policy and opens no store: it stays tiny.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use conclave_guard::GuardConfig;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{self, Cli, exit};
+use crate::commands::{say, say_warnings};
+use crate::config::{self, Config};
+use crate::daemon::{self, BUILT_IN, Ended, StartError};
+use crate::podmaster::{self, Parsed};
+
+/// `conclave run --config FILE`.
+pub(super) fn guard_config(file: &Path, accept_store: bool) -> Result<u8> {
+    let (config, warnings) = config::load(file, &BUILT_IN)?;
+    say_warnings(&warnings);
+    if accept_store {
+        forget_store(&config)?;
+    }
+    guard(&config, &["run".into(), "--config".into(), file.into()])
+}
+
+/// `conclave podmaster FLAGS…`.
+pub(super) fn guard_podmaster(arguments: &[OsString]) -> Result<u8> {
+    let podmaster = match podmaster::parse(arguments.to_vec())? {
+        Parsed::Run(podmaster) => podmaster,
+        Parsed::Help(text) => {
+            print!("{text}");
+            return Ok(exit::SUCCESS);
+        }
+    };
+    say_warnings(&podmaster.warnings);
+    say(&format!("conclave: {}", podmaster::OVERLAP_NOTICE));
+    let mut call = vec![OsString::from("podmaster")];
+    call.extend_from_slice(arguments);
+    guard(&podmaster.config, &call)
+}
+
+/// Starts the daemon under a guard and stays as the guard. `call` is what the daemon is told.
+fn guard(config: &Config, call: &[OsString]) -> Result<u8> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(program);
+    command.arg("daemon").args(call);
+    let mut guard = GuardConfig::new(config.state_directory.clone(), command);
+    guard.destinations = config.exclusive_directories();
+    guard.final_codes = vec![exit::USAGE, exit::NAME_TAKEN, exit::OTHER_STORE];
+    Ok(conclave_guard::run(guard)?)
+}
+
+/// The operator accepts a store that was restored or replaced: what is known of the old one goes.
+fn forget_store(config: &Config) -> Result<()> {
+    let dir = &config.state_directory;
+    let mut memory = conclave_manifests::Memory::load(dir)?;
+    memory.cluster_id = None;
+    memory.revision = conclave_core::Revision(0);
+    memory.tokens.clear();
+    memory.store(dir)?;
+    Ok(())
+}
+
+/// The daemon, with what the guard was called with.
+pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
+    let program = std::iter::once(OsString::from("conclave"));
+    let (config, verbosity) = match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
+        Ok(cli::Command::Run { config, .. }) => (config::load(&config, &BUILT_IN)?.0, 0),
+        Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse(arguments)? {
+            Parsed::Run(podmaster) => (podmaster.config, podmaster.verbosity),
+            Parsed::Help(_) => bail!("the daemon is started by its guard"),
+        },
+        _ => bail!("the daemon is started by its guard; use `conclave run`"),
+    };
+    start_log(verbosity);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = runtime.block_on(daemon::run(config));
+    // What still hangs (a disk, a request) must not keep the process.
+    runtime.shutdown_background();
+    match ended {
+        Ok(ended) => Ok(tell(&ended)),
+        Err(StartError::Config(errors)) => Err(errors.into()),
+        Err(StartError::Store(error)) if error.is_final() => Err(super::Usage(error.into()).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The environment decides what is logged, then podmaster's `--v`.
+fn start_log(verbosity: u64) {
+    let default = if verbosity >= 2 { "conclave=debug,info" } else { "info" };
+    let filter =
+        EnvFilter::try_from_env("CONCLAVE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn tell(ended: &Ended) -> u8 {
+    match ended {
+        Ended::Stopped => exit::SUCCESS,
+        Ended::Aborted => exit::FAILURE,
+        Ended::NameTaken { nonce, addresses } => {
+            say(&format!(
+                "conclave: another live daemon has this node's name: instance {nonce} at {}; give every node a name of its own (`node.name`, or podmaster's --whoami)",
+                addresses.join(", ")
+            ));
+            exit::NAME_TAKEN
+        }
+        Ended::StoreWentBack { known, seen } => {
+            say(&format!(
+                "conclave: the store went back from revision {known} to {seen}: it was restored from a backup, or it is another; see that no two stores are in use, then start once with --accept-store"
+            ));
+            exit::OTHER_STORE
+        }
+        Ended::OtherStore(what) => {
+            say(&format!(
+                "conclave: {what}; check the endpoints, and if the store was replaced on purpose start once with --accept-store"
+            ));
+            exit::OTHER_STORE
+        }
+    }
+}

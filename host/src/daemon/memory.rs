@@ -1,0 +1,107 @@
+//! Keeps what the daemon must remember on disk, without making the loop wait.
+//!
+//! Losing the newest write costs time, never safety: a session that is not remembered is timed
+//! like anybody else's, and an older revision only notices a store that went back further.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use conclave_core::{ElectionName, Nonce, Revision, SessionId, Token};
+use conclave_manifests::{Memory, SessionMemory};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Revisions grow with every beat of every node; they are written at most this often.
+const REVISIONS_EVERY: Duration = Duration::from_secs(10);
+
+/// The memory and its writer.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    memory: Memory,
+    boot_id: String,
+    guard_nonce: String,
+    changed: watch::Sender<Memory>,
+    writer: JoinHandle<()>,
+    revision_written: std::time::Instant,
+}
+
+impl Keeper {
+    /// Starts the writer. Needs a tokio runtime.
+    pub(crate) fn start(
+        memory: Memory,
+        state_dir: PathBuf,
+        boot_id: String,
+        guard_nonce: String,
+    ) -> Self {
+        let (changed, mut changes) = watch::channel(memory.clone());
+        changes.mark_unchanged();
+        let writer = tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let memory = changes.borrow_and_update().clone();
+                let dir = state_dir.clone();
+                let written = tokio::task::spawn_blocking(move || memory.store(&dir)).await;
+                if let Ok(Err(error)) = written {
+                    tracing::error!(%error, "cannot write the daemon's memory");
+                }
+            }
+        });
+        let revision_written = std::time::Instant::now();
+        Keeper { memory, boot_id, guard_nonce, changed, writer, revision_written }
+    }
+
+    /// The session changed.
+    pub(crate) fn session(&mut self, session: Option<(SessionId, Nonce)>) {
+        self.memory.session = session.map(|(id, nonce)| SessionMemory {
+            id,
+            nonce,
+            boot_id: self.boot_id.clone(),
+            guard_nonce: self.guard_nonce.clone(),
+        });
+        self.write();
+    }
+
+    /// A term began.
+    pub(crate) fn token(&mut self, election: &ElectionName, token: Token) {
+        let known = self.memory.tokens.entry(election.clone()).or_default();
+        if *known < token {
+            *known = token;
+            self.write();
+        }
+    }
+
+    /// The store answered: with this identity and revision. `false` when it is another store than
+    /// before.
+    pub(crate) fn answered(&mut self, cluster: u64, revision: Revision) -> bool {
+        let cluster = format!("{cluster:016x}");
+        match &self.memory.cluster_id {
+            Some(known) if *known != cluster => return false,
+            Some(_) => {}
+            None => self.memory.cluster_id = Some(cluster),
+        }
+        if self.memory.revision < revision {
+            self.memory.revision = revision;
+            if self.revision_written.elapsed() >= REVISIONS_EVERY {
+                self.revision_written = std::time::Instant::now();
+                self.write();
+            }
+        }
+        true
+    }
+
+    /// The store that this node knows.
+    pub(crate) fn cluster_id(&self) -> Option<&str> {
+        self.memory.cluster_id.as_deref()
+    }
+
+    fn write(&self) {
+        self.changed.send_replace(self.memory.clone());
+    }
+
+    /// Writes what is left and ends the writer.
+    pub(crate) async fn finish(self) {
+        self.write();
+        drop(self.changed);
+        // A writer that panicked has told so itself.
+        let _ = self.writer.await;
+    }
+}

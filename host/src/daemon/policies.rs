@@ -1,0 +1,272 @@
+//! The policies of this node's elections: loaded, checked against the configuration, asked.
+//!
+//! Every question here blocks and runs beside the loop. An error is a phrase: what follows from
+//! it is the core's to decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conclave_core::ElectionName;
+use conclave_core::record::{Attributes, PolicyVersion};
+use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View};
+use conclave_policy::{Digest, Directory, Limits, Policy, PolicyHost, Wanted};
+use tracing::{info, warn};
+
+use crate::config::{Config, ConfigErrors, ElectionConfig, OnPolicyFailure, PolicyLimits, Problem};
+
+/// The policies that are part of the program.
+pub const BUILT_IN: [&str; 2] = ["cold-standby", "hot-standby"];
+
+/// An election's policy with its configuration.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    policy: Result<Policy, Arc<str>>,
+    election: ElectionName,
+    config: Arc<str>,
+    version: PolicyVersion,
+    on_failure: OnPolicyFailure,
+}
+
+impl Binding {
+    fn new(election: &ElectionConfig, policy: Result<Policy, Arc<str>>) -> Self {
+        let config = election.policy_config.to_string();
+        let component = policy.as_ref().map(|p| p.digest().to_string()).unwrap_or_default();
+        Binding {
+            version: PolicyVersion {
+                name: election.policy.clone(),
+                component,
+                config: Digest::of(config.as_bytes()).to_string(),
+                fallback: false,
+            },
+            election: election.name.clone(),
+            policy,
+            config: config.into(),
+            on_failure: election.on_policy_failure,
+        }
+    }
+
+    /// What decides: nodes whose versions differ may decide differently.
+    pub fn version(&self) -> PolicyVersion {
+        self.version.clone()
+    }
+
+    /// What decides while the policy fails.
+    pub fn on_failure(&self) -> OnPolicyFailure {
+        self.on_failure
+    }
+
+    fn policy(&self) -> Result<&Policy, String> {
+        self.policy.as_ref().map_err(|reason| reason.to_string())
+    }
+
+    /// Who should lead.
+    pub fn rank(&self, view: &View) -> Result<Ranking, String> {
+        let ranks = self.policy()?.rank(view, &self.config).map_err(phrase)?.value;
+        Ok(ranks.ranking)
+    }
+
+    /// What this node brings.
+    pub fn describe(
+        &self,
+        node: &NodeView,
+        manifests: &[ManifestView],
+    ) -> Result<Attributes, String> {
+        let described = self.policy()?.describe(&self.election, node, manifests, &self.config);
+        Ok(described.map_err(phrase)?.value)
+    }
+
+    /// What runs on this node in a role.
+    pub fn place(
+        &self,
+        view: &View,
+        node: &NodeView,
+        role: Role,
+        manifests: &[ManifestView],
+    ) -> Result<Vec<Placement>, String> {
+        let placed = self.policy()?.place(view, node, role, manifests, &self.config);
+        Ok(placed.map_err(phrase)?.value)
+    }
+
+    /// What runs where no policy can be asked: exclusive manifests on the leader, the others
+    /// everywhere.
+    pub fn builtin_place(role: Role, manifests: &[ManifestView]) -> Vec<Placement> {
+        conclave_policy::builtin::place(role, manifests)
+    }
+}
+
+/// An error with its causes, as one phrase.
+fn phrase(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+/// The bindings of all elections.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet(BTreeMap<ElectionName, Binding>);
+
+impl PolicySet {
+    /// Nothing is loaded yet.
+    pub fn none() -> Self {
+        PolicySet::default()
+    }
+
+    /// Loads the policies that the elections use and checks each election's configuration
+    /// against its policy. What is not compiled within `limit` counts as failing for now.
+    ///
+    /// # Errors
+    /// All policies that are missing or unusable, and all configurations that they refuse.
+    pub async fn load(config: Arc<Config>, limit: Duration) -> Result<Self, ConfigErrors> {
+        let loading = Arc::clone(&config);
+        let task = tokio::task::spawn_blocking(move || load(&loading));
+        match tokio::time::timeout(limit, task).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            Err(_) => Ok(PolicySet::failed(&config, "its policy was not compiled in time")),
+        }
+    }
+
+    /// Every election's policy fails for this reason.
+    pub fn failed(config: &Config, reason: &str) -> Self {
+        let reason: Arc<str> = reason.into();
+        let bind = |election: &ElectionConfig| {
+            (election.name.clone(), Binding::new(election, Err(Arc::clone(&reason))))
+        };
+        PolicySet(config.elections.iter().map(bind).collect())
+    }
+
+    /// An election's policy.
+    pub fn binding(&self, election: &ElectionName) -> Option<Binding> {
+        self.0.get(election).cloned()
+    }
+}
+
+fn limits(configured: &PolicyLimits) -> Limits {
+    let default = Limits::default();
+    Limits {
+        deadline: configured.time.unwrap_or(default.deadline),
+        fuel: configured.fuel.unwrap_or(default.fuel),
+        memory: configured.memory.unwrap_or(default.memory),
+        answer: configured.answer.unwrap_or(default.answer),
+        log: configured.log.unwrap_or(default.log),
+        ..default
+    }
+}
+
+/// Loads and checks; blocks for as long as compiling takes.
+fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
+    let directory = open_directory(config)?;
+    let node = NodeView {
+        name: config.node.name.clone(),
+        labels: config.node.labels.clone(),
+        variables: config.node.variables.clone(),
+    };
+    let mut problems = Vec::new();
+    let mut bindings = BTreeMap::new();
+    for election in &config.elections {
+        match directory.get(&election.policy) {
+            Err(error) => problems
+                .push(Problem::new(election.places.policy.clone(), phrase(error)).help(
+                "put its component into the plugin directory as NAME.wasm, or name another policy",
+            )),
+            Ok(policy) => {
+                problems.extend(pinned(config, election, policy));
+                problems.extend(refused(election, policy, &node));
+                let binding = Binding::new(election, Ok(policy.clone()));
+                bindings.insert(election.name.clone(), binding);
+            }
+        }
+    }
+    ConfigErrors::new(problems).map_or(Ok(PolicySet(bindings)), Err)
+}
+
+fn open_directory(config: &Config) -> Result<Directory, ConfigErrors> {
+    let fail = |text: String| ConfigErrors::from(Problem::new(None, text));
+    let cache = config.state_directory.join("cache");
+    let host = PolicyHost::new(limits(&config.policies.limits), Some(cache))
+        .map_err(|error| fail(phrase(error)))?;
+    let wanted: BTreeSet<String> = config.elections.iter().map(|e| e.policy.clone()).collect();
+    let directory = host
+        .load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))
+        .map_err(|error| fail(phrase(error)))?;
+    for (name, entry) in &directory.entries {
+        if let conclave_policy::Origin::File { path, replaces_builtin } = &entry.origin {
+            let path = path.display();
+            info!(policy = name, %path, replaces_builtin, "policy found in the plugin directory");
+        }
+    }
+    for (name, _, error) in directory.bad() {
+        warn!(policy = name, %error, "a component cannot be used");
+    }
+    Ok(directory)
+}
+
+/// A component that is not the one whose digest is pinned.
+fn pinned(config: &Config, election: &ElectionConfig, policy: &Policy) -> Option<Problem> {
+    let pin = config.policies.digests.get(&election.policy)?;
+    let found = policy.digest().to_string();
+    (found != *pin).then(|| {
+        let message =
+            format!("policy {} has the digest {found}, but {pin} is pinned", election.policy);
+        Problem::new(election.places.policy.clone(), message)
+            .help("restore the component, or pin the new digest once you have looked at it")
+    })
+}
+
+/// What an election's policy says against its configuration and its manifests.
+fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<Problem> {
+    let config = election.policy_config.to_string();
+    let place = election.places.policy_config.clone().or_else(|| election.places.policy.clone());
+    let named = |text: String| format!("policy {}: {text}", election.policy);
+    let said = match policy.validate(&election.name, &config) {
+        Err(error) => return vec![Problem::new(place, phrase(error))],
+        Ok(answer) => answer.value,
+    };
+    if !said.is_empty() {
+        return said
+            .into_iter()
+            .map(|problem| {
+                let path = if problem.path.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}: ", problem.path)
+                };
+                Problem::new(place.clone(), named(format!("{path}{}", problem.message)))
+            })
+            .collect();
+    }
+    let manifests = manifests(election);
+    match policy.check_exclusive(&election.name, node, &manifests, &config) {
+        Ok(()) => Vec::new(),
+        Err(error) => vec![Problem::new(election.places.election.clone(), phrase(error))],
+    }
+}
+
+/// The election's manifests as far as they can be read now.
+fn manifests(election: &ElectionConfig) -> Vec<ManifestView> {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut views: Vec<ManifestView> = election
+        .manifests
+        .iter()
+        .map(|manifest| ManifestView {
+            name: manifest.name.clone(),
+            exclusive: manifest.exclusive,
+            content: read(&manifest.source),
+        })
+        .collect();
+    if let Some(directory) = &election.manifest_directory {
+        let files = std::fs::read_dir(&directory.source).into_iter().flatten().flatten();
+        views.extend(files.filter_map(|file| {
+            let path = file.path();
+            let known = ["yaml", "yml", "json"];
+            let suffix = path.extension()?.to_str()?;
+            let name = path.file_name()?.to_str()?.to_owned();
+            (known.contains(&suffix) && !name.starts_with('.')).then(|| ManifestView {
+                content: read(&path),
+                exclusive: directory.exclusive,
+                name,
+            })
+        }));
+    }
+    views
+}
