@@ -1,6 +1,7 @@
 # Conclave's few commands. `make demo` and `make test` find or install whatever they need
 # (see scripts/setup) and say so; the first build compiles wasmtime and takes minutes.
 
+# Everything builds the whole workspace, of which Cargo then compiles each dependency only once.
 CARGO ?= cargo
 
 .PHONY: help
@@ -9,7 +10,8 @@ help: ## say what there is
 
 .PHONY: demo
 demo: setup ## three nodes on this machine elect, fail over and hand over before your eyes
-	$(CARGO) run -p conclave -- demo
+	$(CARGO) build --workspace --bin conclave
+	$(or $(CARGO_TARGET_DIR),target)/debug/conclave demo
 
 .PHONY: test
 test: etcd ## all tests, those against real etcd servers included

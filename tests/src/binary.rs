@@ -33,7 +33,9 @@ fn find() -> Result<PathBuf> {
     // What is measured is a release build; tests build what they are themselves.
     let profile = if cfg!(debug_assertions) { "--profile=dev" } else { "--profile=release" };
     let output = Command::new(cargo)
-        .args(["build", "--package=conclave", "--bin=conclave", "--message-format=json", profile])
+        // Of the whole workspace, so that dependencies get the features that the tests' own build
+        // gave them; for the one package alone much of wasmtime would be compiled again.
+        .args(["build", "--workspace", "--bin=conclave", "--message-format=json", profile])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;
