@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::{ElectionName, NodeName, Revision, SessionId, Token};
 use crate::record::{CandidacyRecord, LeaderRecord, SessionRecord};
-use crate::replica::Replica;
+use crate::replica::{Replica, Source};
 use crate::request::{Entry, Key};
 use crate::time::Time;
 use crate::view::View;
@@ -55,9 +55,10 @@ impl Listing {
                     listing.elections.insert(election.clone());
                 }
             }
-            listing.replica.learn(entry, Time::ZERO);
+            listing.replica.learn(entry, Source::Read, Time::ZERO);
         }
-        listing.replica.set_listed(at);
+        listing.replica.listed = true;
+        listing.replica.watched = at;
         listing
     }
 

@@ -7,6 +7,7 @@ use crate::election::{Election, State};
 use crate::event::Event;
 use crate::ids::{ElectionName, NodeName, OpId, Revision, SessionId};
 use crate::node::{Node, Op, Purpose, Step};
+use crate::replica::Source;
 use crate::request::{Entry, Key, Outcome, Request, Value};
 use crate::session::{Effects, Session};
 use crate::settings::Settings;
@@ -84,16 +85,7 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Reply { op, outcome } => self.reply(op, outcome),
-            Event::Watched { at, entries } => {
-                self.learn(entries);
-                let replica = &mut self.node.replica;
-                replica.watched = replica.watched.max(at);
-                replica.highest = replica.highest.max(at);
-                replica.forget_absences();
-                if self.node.watch_due <= self.node.replica.watched {
-                    self.node.timers.clear(&Timer::WatchLag);
-                }
-            }
+            Event::Watched { at, entries } => self.watched(at, entries),
             Event::WatchBroken => self.rewatch(),
             Event::Ranked { op, result } => {
                 if let Some(name) = self.finish_step(op, Step::Rank) {
@@ -118,6 +110,20 @@ impl Core {
             }
             Event::GuardExpired => self.node.lose_session(true),
             Event::Stop => self.stop(),
+        }
+    }
+
+    fn watched(&mut self, at: Revision, entries: Vec<Entry>) {
+        self.learn(entries, Source::Watch);
+        let node = &mut self.node;
+        node.replica.watched = node.replica.watched.max(at);
+        node.replica.highest = node.replica.highest.max(at);
+        if node.replica.has_absences() {
+            let floor = node.ops.values().filter_map(|op| op.floor).min();
+            node.replica.forget_absences(floor);
+        }
+        if node.watch_due <= node.replica.watched {
+            node.timers.clear(&Timer::WatchLag);
         }
     }
 
@@ -152,7 +158,7 @@ impl Core {
             return;
         };
         if let Outcome::Applied { at, .. } | Outcome::Rejected { at, .. } = &outcome {
-            self.check_revision(*at, begun.floor);
+            self.check_revision(*at, begun.floor.unwrap_or_default());
         }
         if self.node.fatal.is_some() && self.went_back() {
             return; // nothing that such a store says is taken in
@@ -220,17 +226,17 @@ impl Core {
             let gone = begun.deletes.iter().filter(|key| !written.contains(key)).cloned();
             entries.extend(gone.map(|key| Entry { key, at, stored: None }));
         }
-        self.learn(entries);
+        self.learn(entries, Source::Read);
     }
 
-    fn learn(&mut self, entries: Vec<Entry>) {
+    fn learn(&mut self, entries: Vec<Entry>, source: Source) {
         for entry in entries {
             let key = entry.key.clone();
             let before = match &key {
                 Key::Session(node) => self.membership(node),
                 _ => None,
             };
-            if !self.node.replica.learn(entry, self.node.now.slow) {
+            if !self.node.replica.learn(entry, source, self.node.now.slow) {
                 continue;
             }
             match &key {
@@ -287,7 +293,7 @@ impl Core {
     }
 
     fn rewatch(&mut self) {
-        self.node.replica.watched = Revision(0);
+        self.node.watching = false;
         self.node.timers.clear(&Timer::WatchLag);
         self.list();
     }
@@ -297,8 +303,11 @@ impl Core {
         match outcome {
             Outcome::Applied { at, .. } => {
                 let first = !self.node.replica.listed;
-                self.node.replica.set_listed(*at);
-                if self.node.replica.watched == Revision(0) {
+                self.node.replica.listed = true;
+                if !self.node.watching {
+                    // It begins here, even if an earlier one was ahead, which may have skipped
+                    // something.
+                    self.node.watching = true;
                     self.node.replica.watched = *at;
                     self.node.act(Action::Watch { after: *at });
                 }

@@ -40,8 +40,9 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Op {
     pub(crate) purpose: Purpose,
-    /// The highest revision known when it was sent: its reply cannot show an earlier one.
-    pub(crate) floor: Revision,
+    /// The highest revision known when it was sent to the store: its reply cannot show an
+    /// earlier one.
+    pub(crate) floor: Option<Revision>,
     /// The keys that are gone once it was applied.
     pub(crate) deletes: Vec<Key>,
 }
@@ -81,6 +82,8 @@ pub(crate) struct Node {
     next_op: u64,
     /// Elections whose inputs changed in this call.
     pub(crate) dirty: BTreeSet<ElectionName>,
+    /// Whether a watch was begun that is not known to be broken.
+    pub(crate) watching: bool,
     /// The revision that the watch must have reached when [`Timer::WatchLag`] fires.
     pub(crate) watch_due: Revision,
     /// The daemon was told to stop, at this time.
@@ -104,6 +107,7 @@ impl Node {
             ops: BTreeMap::new(),
             next_op: 1,
             dirty: BTreeSet::new(),
+            watching: false,
             watch_due: Revision(0),
             stopping: None,
             fatal: None,
@@ -123,8 +127,7 @@ impl Node {
     pub(crate) fn begin(&mut self, purpose: Purpose) -> OpId {
         let op = OpId(self.next_op);
         self.next_op += 1;
-        let floor = self.replica.highest;
-        self.ops.insert(op, Op { purpose, floor, deletes: Vec::new() });
+        self.ops.insert(op, Op { purpose, floor: None, deletes: Vec::new() });
         op
     }
 
@@ -132,6 +135,7 @@ impl Node {
     pub(crate) fn send(&mut self, purpose: Purpose, request: Request) -> OpId {
         let op = self.begin(purpose);
         if let Some(begun) = self.ops.get_mut(&op) {
+            begun.floor = Some(self.replica.highest);
             begun.deletes = deletions(&request);
         }
         let timeout = self.settings.timings.request_timeout;

@@ -27,6 +27,15 @@ pub(crate) struct Heard {
     pub(crate) at: Time,
 }
 
+/// Where news comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The watch: in order, but events may be missing, and an earlier watch may still speak.
+    Watch,
+    /// A reply: it cannot show anything older than what was known when its request was sent.
+    Read,
+}
+
 /// A leader key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaderKey<'a> {
@@ -49,16 +58,18 @@ pub(crate) struct Replica {
     pub(crate) watched: Revision,
     /// Whether a complete reading has been received.
     pub(crate) listed: bool,
-    /// The revision of the newest complete reading.
-    listed_at: Revision,
-    /// Absences, so that older news about a deleted key is not taken for news; kept until the
-    /// watch has passed them.
+    /// Absences, so that older news about a deleted key is not taken for news.
     absent: BTreeSet<(Revision, Key)>,
 }
 
 impl Replica {
     /// Takes in one key's state; `false` if it was known or is older than what is known.
-    pub(crate) fn learn(&mut self, entry: Entry, received: Time) -> bool {
+    ///
+    /// A key that is not known at all was never there, or its deletion was known and all news
+    /// that could be older than that had come when it was forgotten; except from a watch that
+    /// was given up and still speaks. So a watch is believed only from where it stands, while a
+    /// read is always believed: it is what finds what a watch has skipped.
+    pub(crate) fn learn(&mut self, entry: Entry, source: Source, received: Time) -> bool {
         let Entry { key, at, stored } = entry;
         if let Some(known) = self.keys.get_mut(&key) {
             if known.at >= at {
@@ -66,10 +77,12 @@ impl Replica {
             }
             if known.stored == stored {
                 known.at = at;
+                if stored.is_none() {
+                    self.absent.insert((at, key));
+                }
                 return false;
             }
-        } else if self.listed && at <= self.watched.max(self.listed_at) {
-            // Reading and watch have passed this revision and do not have the key.
+        } else if source == Source::Watch && at <= self.watched {
             return false;
         }
         if stored.is_none() {
@@ -118,15 +131,16 @@ impl Replica {
             .collect()
     }
 
-    /// A complete reading was received, at this revision.
-    pub(crate) fn set_listed(&mut self, at: Revision) {
-        self.listed = true;
-        self.listed_at = self.listed_at.max(at);
+    /// Whether any absence is remembered.
+    pub(crate) fn has_absences(&self) -> bool {
+        !self.absent.is_empty()
     }
 
-    /// Forgets absences that the watch has passed: older news is known by its revision then.
-    pub(crate) fn forget_absences(&mut self) {
-        while self.absent.first().is_some_and(|(at, _)| *at <= self.watched) {
+    /// Forgets absences that the watch has passed, and that every reply still to come has
+    /// passed too: `floor` is the lowest revision that one can show.
+    pub(crate) fn forget_absences(&mut self, floor: Option<Revision>) {
+        let passed = floor.map_or(self.watched, |floor| floor.min(self.watched));
+        while self.absent.first().is_some_and(|(at, _)| *at <= passed) {
             let Some((at, key)) = self.absent.pop_first() else { return };
             if self.keys.get(&key).is_some_and(|k| k.stored.is_none() && k.at <= at) {
                 self.keys.remove(&key);
