@@ -130,8 +130,8 @@ pub enum StoreError {
         /// The file system's name.
         kind: &'static str,
     },
-    /// No connection to the endpoint could be made, or it broke.
-    #[error("cannot reach the store at {endpoint}")]
+    /// No connection to the endpoint could be made, it broke, or the server has no leader.
+    #[error("the store at {endpoint} is not available")]
     Unreachable {
         /// The endpoint.
         endpoint: String,

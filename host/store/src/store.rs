@@ -85,13 +85,16 @@ pub enum Control {
     },
 }
 
-/// How quick a store is, the median of a few attempts each.
+/// How quick a store is, the median of a few attempts each; and whether it will stay so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// A linearizable read.
     pub read: Duration,
     /// A durable write.
     pub write: Duration,
+    /// The store's newest revision, if it still keeps every revision since its first: when that
+    /// is large, nothing compacts it, and every beat makes it grow.
+    pub uncompacted: Option<Revision>,
 }
 
 /// News from a [`Watch`].
@@ -163,5 +166,5 @@ where
         }
     }
     run(Plan::Write(plan::scratch_delete(keys))).await?;
-    Ok(Latency { read: median(reads), write: median(writes) })
+    Ok(Latency { read: median(reads), write: median(writes), uncompacted: None })
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use conclave_core::Revision;
 use etcd_client::{Client, ConnectOptions, Error, KvClient, WatchClient};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::timeout;
@@ -188,6 +189,15 @@ impl Connection {
             result = transaction::run(&mut self.kv.clone(), keys, plan).await;
         }
         result.map_err(|error| StoreError::from_etcd(&self.endpoint, error))
+    }
+
+    /// The newest revision, if every one since the first is still kept.
+    pub(super) async fn uncompacted(&self, keys: &Keys) -> Result<Option<Revision>, StoreError> {
+        match transaction::newest_of_all(&mut self.kv.clone(), keys).await {
+            Err(Error::GRpcStatus(status)) if status.code() == Code::OutOfRange => Ok(None),
+            Err(error) => Err(StoreError::from_etcd(&self.endpoint, error)),
+            Ok(newest) => Ok(Some(Revision(newest))),
+        }
     }
 
     /// Gets a new token.

@@ -280,7 +280,15 @@ impl Store for EtcdStore {
     fn measure(&self, timeout: Duration) -> BoxFuture<'_, Result<Latency, StoreError>> {
         let members = &self.members;
         let run = move |plan| async move { members.run(&plan, timeout).await };
-        Box::pin(store::measure(&members.keys, run))
+        Box::pin(async move {
+            let latency = store::measure(&members.keys, run).await?;
+            let (_, connection) = members.any().await?;
+            let place = || connection.endpoint().to_owned();
+            match tokio::time::timeout(timeout, connection.uncompacted(&members.keys)).await {
+                Ok(uncompacted) => Ok(Latency { uncompacted: uncompacted?, ..latency }),
+                Err(_) => Err(StoreError::TimedOut { place: place(), after: timeout }),
+            }
+        })
     }
 }
 

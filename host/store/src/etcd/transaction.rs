@@ -37,6 +37,13 @@ async fn list(kv: &mut KvClient, keys: &Keys, range: &Range) -> Result<Reply, Er
     Ok(Reply { cluster, outcome: Outcome::Applied { at: Revision(at), seen } })
 }
 
+/// The newest revision; an error of code `OutOfRange` when the first is no longer kept.
+pub(super) async fn newest_of_all(kv: &mut KvClient, keys: &Keys) -> Result<u64, Error> {
+    let first = GetOptions::new().with_revision(1).with_keys_only();
+    let answer = kv.get(keys.scratch(), Some(first)).await?;
+    place(answer.header()).map(|(_, newest)| newest)
+}
+
 async fn commit(kv: &mut KvClient, keys: &Keys, plan: &Transaction) -> Result<Reply, Error> {
     let (applied, rejected) = (plan.readings_when_applied(), plan.readings_when_rejected());
     let changes = plan.changes.iter().map(change);

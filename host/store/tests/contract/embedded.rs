@@ -1,11 +1,14 @@
 //! What only the embedded store can suffer: files that go, other machines, other programs.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conclave_core::Request;
-use conclave_store::{EmbeddedConfig, EmbeddedStore, Store, StoreError, WatchEvent};
+use conclave_core::{Entry, Key, Outcome, Request, Revision};
+use conclave_store::{EmbeddedConfig, EmbeddedStore, Store, StoreError, Watch, WatchEvent};
+use conclave_tests::process::Process;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -31,7 +34,7 @@ async fn a_file_that_goes_or_is_replaced_is_an_error() {
         for replaced in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let store = open(&dir).unwrap();
-            let mut watch = store.watch(conclave_core::Revision(1));
+            let mut watch = store.watch(Revision(1));
             store.execute(claim("a"), TIMEOUT).await.unwrap();
             let path = dir.path().join(name);
             if replaced {
@@ -144,7 +147,7 @@ async fn deletions_are_remembered_for_as_long_as_asked() {
     let mut revisions = Vec::new();
     for node in ["a", "b", "c", "d"] {
         let reply = store.execute(claim(node), TIMEOUT).await.unwrap();
-        let conclave_core::Outcome::Applied { at, .. } = reply.outcome else { panic!() };
+        let Outcome::Applied { at, .. } = reply.outcome else { panic!() };
         let end = Request::EndSession { node: node.into(), modified: at };
         store.execute(end, TIMEOUT).await.unwrap();
         revisions.push(at);
@@ -158,4 +161,82 @@ async fn deletions_are_remembered_for_as_long_as_asked() {
     let mut late = store.watch(revisions[3]);
     let event = timeout(TIMEOUT, late.next()).await.unwrap();
     assert!(matches!(event, Some(WatchEvent::Changes { .. })), "{event:?}");
+}
+
+/// Names the file for [`a_writer_in_another_process`].
+const FILE: &str = "CONCLAVE_TEST_STORE";
+
+#[test]
+#[ignore = "a part of the test below, which runs it in a process of its own"]
+fn a_writer_in_another_process() {
+    let path = std::env::var_os(FILE).expect("run by the test below");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = EmbeddedStore::open(EmbeddedConfig::new(path, "c")).unwrap();
+        for number in 0.. {
+            let node = format!("{} of {}", number % 10, std::process::id());
+            let reply = store.execute(claim(&node), TIMEOUT).await.unwrap();
+            if let Outcome::Rejected { seen, .. } = reply.outcome {
+                let modified = seen[0].stored.as_ref().unwrap().modified;
+                let end = Request::EndSession { node: node.as_str().into(), modified };
+                store.execute(end, TIMEOUT).await.unwrap();
+            }
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_in_other_processes_are_heard_and_may_be_killed_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).unwrap();
+    let mut watch = store.watch(Revision(1));
+    let (mut told, mut state) = (Revision(1), BTreeMap::new());
+    for _ in 0..5 {
+        let mut writers = [start_writer(&dir, "one"), start_writer(&dir, "two")];
+        let until = Revision(told.0 + 40);
+        while told < until {
+            told = learn(&mut watch, &mut state).await;
+        }
+        writers.iter_mut().for_each(|writer| writer.kill_family().unwrap());
+    }
+    let reply = store.execute(claim("the survivor"), TIMEOUT).await.unwrap();
+    let Outcome::Applied { at, .. } = reply.outcome else { panic!("{reply:?}") };
+    while told < at {
+        told = learn(&mut watch, &mut state).await;
+    }
+    let Outcome::Applied { seen, .. } =
+        store.execute(Request::List, TIMEOUT).await.unwrap().outcome
+    else {
+        panic!()
+    };
+    let listed: BTreeMap<_, _> =
+        seen.into_iter().map(|entry| (entry.key, entry.stored.unwrap().modified)).collect();
+    assert_eq!(state, listed, "the watch and the listing agree");
+    let integrity: String =
+        database(&dir).query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+}
+
+fn start_writer(dir: &TempDir, name: &str) -> Process {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "embedded::a_writer_in_another_process", "--ignored"]);
+    command.env(FILE, dir.path().join("store.db"));
+    Process::start(name, dir.path(), command).unwrap()
+}
+
+/// Takes in the next news; up to which revision it goes.
+async fn learn(watch: &mut Watch, state: &mut BTreeMap<Key, Revision>) -> Revision {
+    match timeout(TIMEOUT, watch.next()).await.expect("news in time") {
+        Some(WatchEvent::Changes { at, entries }) => {
+            for Entry { key, stored, .. } in entries {
+                match stored {
+                    Some(stored) => state.insert(key, stored.modified),
+                    None => state.remove(&key),
+                };
+            }
+            at
+        }
+        Some(WatchEvent::Progress { at }) => at,
+        other => panic!("the watch ended: {other:?}"),
+    }
 }

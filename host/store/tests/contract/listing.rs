@@ -105,6 +105,8 @@ pub(crate) async fn the_store_is_measured(scene: Scene) {
     let latency = scene.store.measure(TIMEOUT).await.expect("the store answers");
     assert!(!latency.read.is_zero() && !latency.write.is_zero());
     assert!(scene.everything().await.is_empty(), "measuring leaves nothing behind");
+    // The suite compacts only after this case, and the embedded store does so by itself.
+    assert_eq!(latency.uncompacted.is_some(), scene.world.etcd().is_some());
 }
 
 pub(crate) async fn what_is_too_large_is_refused_unsent(scene: Scene) {

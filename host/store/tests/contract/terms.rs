@@ -2,7 +2,7 @@
 
 use conclave_core::record::TransferRecord;
 use conclave_core::request::leader_suffix;
-use conclave_core::{Evidence, Key, Request, Revision, Token, Value};
+use conclave_core::{Evidence, Key, Outcome, Request, Revision, Token, Value};
 use conclave_store::Control;
 
 use crate::scene::{
@@ -158,4 +158,40 @@ pub(crate) async fn history_is_trimmed_with_the_end_of_a_term(scene: Scene) {
     let kept = |token: &Token| left.contains_key(&Key::History("e".into(), *token));
     assert_eq!(terms.iter().map(kept).collect::<Vec<_>>(), [false, false, true, true]);
     assert!(!left.contains_key(&Key::Leader("e".into(), leader_suffix(holder.session))));
+}
+
+pub(crate) async fn of_many_who_reach_for_a_term_one_gets_it(scene: Scene) {
+    let mut candidates = Vec::new();
+    for number in 0..6 {
+        candidates.push(scene.candidate("e", &format!("node {number}")).await);
+    }
+    let (mut history, mut before) = (Revision(0), Token(0));
+    for _ in 0..5 {
+        let reach = |candidate| tokio::spawn(reach(&scene, candidate, history));
+        let takers: Vec<_> = candidates.iter().map(reach).collect();
+        let mut winners = Vec::new();
+        for taker in takers {
+            winners.extend(taker.await.expect("a taker ends well"));
+        }
+        let [term] = winners.as_slice() else { panic!("one at a time: {winners:#?}") };
+        assert!(term.token > before, "tokens grow");
+        before = term.token;
+        history = scene.apply(resign(term)).await.0;
+    }
+}
+
+/// Takes the election through a store of its own, if it can.
+fn reach(
+    scene: &Scene,
+    candidate: &Candidate,
+    history: Revision,
+) -> impl Future<Output = Option<Term>> + Send + use<> {
+    let (scene, holder) = (scene.clone(), candidate.clone());
+    async move {
+        let own = Scene::open(scene.world, &scene.cluster).await;
+        match own.execute(take(&holder, history)).await.outcome {
+            Outcome::Applied { at, .. } => Some(Term { holder, token: Token(at.0), modified: at }),
+            _ => None,
+        }
+    }
 }

@@ -94,6 +94,8 @@ pub(crate) async fn a_compacted_start_is_broken(scene: Scene) {
         scene.end_session("a").await;
     }
     scene.world.compact().await;
+    let latency = scene.store.measure(TIMEOUT).await.expect("the store answers");
+    assert_eq!(latency.uncompacted, None, "it is being compacted");
     let mut watch = scene.store.watch(from);
     let event = timeout(TIMEOUT, watch.next()).await.expect("news in time");
     let Some(WatchEvent::Broken(StoreError::Compacted { after, compacted })) = event else {
