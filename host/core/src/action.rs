@@ -11,6 +11,7 @@ use crate::view::View;
 /// An effect. The order in which the shell runs the actions of one call does not matter to
 /// safety.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "most actions are requests, and none is kept")]
 pub enum Action {
     /// Send a request and answer with [`Event::Reply`](crate::Event::Reply), at the latest after
     /// `timeout` (then as unknown).

@@ -25,7 +25,7 @@ enum Vacancy {
 impl Election {
     /// Follows the holder, or campaigns when there is none.
     pub(crate) fn watch(&mut self, node: &mut Node) {
-        let Some(session) = node.session.valid(node.now) else {
+        let Some(session) = node.session.proven(node.now) else {
             self.vacant_since = None;
             return;
         };
@@ -38,6 +38,10 @@ impl Election {
         let Some(vacancy) = self.vacancy(node) else {
             self.vacant_since = None;
             self.failures = 0;
+            // A fallback in force blocks voluntary changes everywhere: is it still needed?
+            if self.fallback && self.eligible(node) {
+                self.consult(node, Duration::ZERO);
+            }
             return;
         };
         let since = *self.vacant_since.get_or_insert(node.now.fast);
@@ -82,8 +86,8 @@ impl Election {
     /// A leader key stands on our session: received by handover, taken by a transaction whose
     /// outcome was unknown, or left by an earlier daemon.
     fn found_own_key(&mut self, node: &mut Node, term: Term) {
-        if !self.eligible(node) {
-            return self.leave_unplaced(node, term, EndReason::Unsettled);
+        if !self.may_hold(node) {
+            return self.leave_found(node, term);
         }
         // Expected only as the outcome of the offer that we accepted: then the term before this
         // one, which history names, is the one that was offered.
@@ -208,6 +212,9 @@ impl Election {
         if confirming.op.is_some() || !node.replica.listed {
             return;
         }
+        if node.session.proven(node.now).is_none() {
+            return; // looked at again when the first beat is confirmed
+        }
         if node.now.fast < self.not_before {
             return node.wake(&self.name, self.not_before);
         }
@@ -257,8 +264,9 @@ impl Election {
         match outcome {
             Outcome::Applied { .. } if step == Step::Rewrite => confirming.rewrite = false,
             Outcome::Applied { .. } => self.read_back(node),
-            Outcome::Rejected { .. } => {}
-            Outcome::Unknown => {
+            // What was compared came with the rejection: the key is gone, or was moved on by
+            // another write of ours, or the session ended.
+            Outcome::Rejected { .. } | Outcome::Unknown => {
                 self.not_before = node.now.fast + node.backoff(self.failures);
                 self.failures += 1;
             }
@@ -276,7 +284,8 @@ impl Election {
             // Tokens only grow: this store has forgotten a term that we saw.
             let (known, seen) = (Revision(self.highest.0), Revision(token.0));
             node.fatal = Some(Exit::StoreWentBack { known, seen });
-            return self.leave_adopted(node, term, EndReason::Unsettled);
+            // Everything is withdrawn, and nothing is written to such a store.
+            return node.lose_session(false);
         }
         if !lowest {
             return if adopted {

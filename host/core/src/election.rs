@@ -59,6 +59,8 @@ pub(crate) struct Confirming {
 struct Asked {
     view: View,
     op: OpId,
+    /// When it was asked, or an earlier question that was overtaken before it was answered: a
+    /// policy that hangs must not gain time whenever something changes.
     at: Time,
     result: Option<Result<Ranking, String>>,
 }
@@ -90,7 +92,7 @@ pub(crate) struct Election {
     candidacy_of: Option<SessionId>,
     candidacy_retry: Time,
     asked: Option<Asked>,
-    fallback: bool,
+    pub(crate) fallback: bool,
     pub(crate) state: State,
     pub(crate) vacant_since: Option<Time>,
     pub(crate) not_before: Time,
@@ -149,6 +151,7 @@ impl Election {
         if self.described.as_ref().is_none_or(|(_, known)| *known != policy) {
             // Another policy may answer the same question differently.
             self.asked = None;
+            self.fallback = false;
         }
         self.described = Some((facts, policy));
     }
@@ -199,6 +202,16 @@ impl Election {
             && node.stopping.is_none()
             && node.fatal.is_none()
             && self.is_fit()
+            && !node.replica.cordoned(&self.name, node.me())
+    }
+
+    /// Whether this node may keep a key of its own: what it does not know yet, just started, is
+    /// no reason to give it up.
+    pub(crate) fn may_hold(&self, node: &Node) -> bool {
+        self.configured
+            && node.stopping.is_none()
+            && node.fatal.is_none()
+            && !self.is_unfit()
             && !node.replica.cordoned(&self.name, node.me())
     }
 
@@ -315,7 +328,9 @@ impl Election {
         if self.asked.as_ref().is_none_or(|asked| asked.view != view) {
             let op = node.begin(Purpose::Election(self.name.clone(), Step::Rank));
             node.act(Action::Rank { op, view: Box::new(view.clone()) });
-            self.asked = Some(Asked { view, op, at: now, result: None });
+            let unanswered = self.asked.as_ref().filter(|asked| asked.result.is_none());
+            let at = unanswered.map_or(now, |asked| asked.at);
+            self.asked = Some(Asked { view, op, at, result: None });
         }
         let Some(asked) = &mut self.asked else { return Advice::Waiting };
         if asked.result.is_none() && asked.at + timeout <= now {

@@ -108,6 +108,17 @@ impl Election {
         self.start_leaving(node, term.token, Some(term), why, Goal::Resign, false, unserved);
     }
 
+    /// A key of ours that was not expected is deleted. An earlier daemon on the same session may
+    /// have placed for it, and withdrawn: then its stop is not confirmed.
+    pub(crate) fn leave_found(&mut self, node: &mut Node, term: Term) {
+        let adopted = node.settings.past.adopt.as_ref().map(|adoption| adoption.session);
+        if adopted == Some(term.session) {
+            self.leave_adopted(node, term, EndReason::Unsettled)
+        } else {
+            self.leave_unplaced(node, term, EndReason::Unsettled)
+        }
+    }
+
     /// An adopted term is withdrawn, then resigned.
     pub(crate) fn leave_adopted(&mut self, node: &mut Node, term: Term, why: EndReason) {
         let token = term.token;
@@ -221,6 +232,10 @@ impl Election {
         let Some(leaving) = self.leaving() else { return };
         if leaving.stage == (Stage::StopChecking { op }) {
             leaving.stopped = stopped;
+            if !stopped {
+                // It is no planned handover any more.
+                leaving.goal = Goal::Resign;
+            }
             self.give_up(node);
         }
     }

@@ -1,5 +1,6 @@
 //! The state machine's outside: creation, events in, actions out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{Action, Exit, Notice};
@@ -18,7 +19,11 @@ use crate::timers::Timer;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
     pub(crate) node: Node,
-    pub(crate) elections: std::collections::BTreeMap<ElectionName, Election>,
+    pub(crate) elections: BTreeMap<ElectionName, Election>,
+    /// The elections that keep the session from being ended.
+    busy: BTreeSet<ElectionName>,
+    /// The elections whose effects cannot be withdrawn.
+    stuck: BTreeSet<ElectionName>,
     stray_replies: u64,
     exited: bool,
 }
@@ -31,9 +36,9 @@ impl Core {
         }
         let past = settings.past.clone();
         let adopted = past.adopt.as_ref().map(|a| a.terms.clone()).unwrap_or_default();
-        let mut elections = std::collections::BTreeMap::new();
+        let mut elections = BTreeMap::new();
         let names = settings.elections.keys().chain(adopted.keys()).cloned();
-        for name in names.collect::<std::collections::BTreeSet<_>>() {
+        for name in names.collect::<BTreeSet<_>>() {
             let election = Election::new(
                 name.clone(),
                 settings.elections.get(&name).cloned(),
@@ -43,8 +48,15 @@ impl Core {
             );
             elections.insert(name, election);
         }
-        let mut core =
-            Core { node: Node::new(settings, now), elections, stray_replies: 0, exited: false };
+        let busy = elections.iter().filter(|(_, e)| !e.is_clear()).map(|(n, _)| n.clone());
+        let mut core = Core {
+            node: Node::new(settings, now),
+            busy: busy.collect(),
+            stuck: BTreeSet::new(),
+            elections,
+            stray_replies: 0,
+            exited: false,
+        };
         if let Some(adoption) = past.adopt {
             core.node.timers.set(Timer::Deadline, adoption.deadline);
             core.node.beat();
@@ -141,6 +153,7 @@ impl Core {
         if let Some(election) = self.elections.get_mut(name) {
             run(election, &mut self.node);
             self.node.dirty.insert(name.clone());
+            self.count(name);
         }
     }
 
@@ -221,8 +234,7 @@ impl Core {
             }
             // What the transaction wrote comes after what it deleted: a term may be received
             // under a key that is named like one that went.
-            let written: std::collections::BTreeSet<Key> =
-                seen.iter().map(|entry| entry.key.clone()).collect();
+            let written: BTreeSet<Key> = seen.iter().map(|entry| entry.key.clone()).collect();
             let gone = begun.deletes.iter().filter(|key| !written.contains(key)).cloned();
             entries.extend(gone.map(|key| Entry { key, at, stored: None }));
         }
@@ -360,13 +372,18 @@ impl Core {
 
     /// Ends a silent session that holds nothing; one that holds something goes with its terms.
     fn sweep(&mut self, name: &NodeName) {
-        if !self.node.is_silent(name) || self.node.session.valid(self.node.now).is_none() {
+        if !self.node.is_silent(name) {
+            return;
+        }
+        // Until it is gone: this may fail, or have to wait for a session of our own.
+        let again = self.node.now.fast + SWEEP_AFTER + self.node.settings.timings.ttl;
+        self.node.timers.set(Timer::Sweep(name.clone()), again);
+        if self.node.session.valid(self.node.now).is_none() {
             return;
         }
         let Some(heard) = self.node.replica.heard(name) else { return };
         let session = self.node.replica.session_key(name).map(|s| SessionId(s.create.0));
-        let holds = self.node.replica.terms().any(|(_, term)| Some(term.session) == session);
-        if !holds {
+        if !session.is_some_and(|session| self.node.replica.holds_any(session)) {
             let request = Request::EndSession { node: name.clone(), modified: heard.modified };
             self.node.send(Purpose::EndSession(name.clone()), request);
         }
@@ -383,8 +400,9 @@ impl Core {
             }
             for name in dirty {
                 if let Some(election) = self.elections.get_mut(&name) {
-                    self.node.timers.clear(&Timer::Election(name));
+                    self.node.timers.clear(&Timer::Election(name.clone()));
                     election.advance(&mut self.node);
+                    self.count(&name);
                 }
             }
         }
@@ -392,10 +410,21 @@ impl Core {
     }
 
     fn effects(&self) -> Effects {
-        Effects {
-            clear: self.elections.values().all(Election::is_clear),
-            stuck: self.elections.values().any(Election::is_stuck),
-        }
+        Effects { clear: self.busy.is_empty(), stuck: !self.stuck.is_empty() }
+    }
+
+    /// Keeps account of an election's state, so that a beat need not look at every one.
+    fn count(&mut self, name: &ElectionName) {
+        let Some(election) = self.elections.get(name) else { return };
+        let keep = |set: &mut BTreeSet<ElectionName>, member: bool| {
+            if !member {
+                set.remove(name);
+            } else if !set.contains(name) {
+                set.insert(name.clone());
+            }
+        };
+        keep(&mut self.busy, !election.is_clear());
+        keep(&mut self.stuck, election.is_stuck());
     }
 
     /// Exits once nothing is left to do: everything is withdrawn and, if the store answers,

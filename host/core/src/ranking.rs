@@ -64,7 +64,7 @@ impl Replica {
                     facts: record.facts.clone(),
                     fitness: record.fitness.clone(),
                     cordoned: self.cordoned(election, node),
-                    holds: self.holds(record.session),
+                    holds: self.holds(record.session).cloned().collect(),
                     standing_ms: round_ms(session.age_ms),
                 };
                 Some((record.session, candidate))
@@ -107,13 +107,6 @@ impl Replica {
             transfer,
             paused: self.paused(election),
         }
-    }
-
-    fn holds(&self, session: SessionId) -> Vec<ElectionName> {
-        self.terms()
-            .filter(|(_, term)| term.session == session)
-            .map(|(election, _)| election.clone())
-            .collect()
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct LeaderKey<'a> {
 pub(crate) struct Replica {
     keys: BTreeMap<Key, Known>,
     heard: BTreeMap<NodeName, Heard>,
+    held: BTreeMap<SessionId, BTreeSet<ElectionName>>,
     /// The highest revision seen in any response.
     pub(crate) highest: Revision,
     /// The revision up to which the watch has reported.
@@ -60,6 +61,16 @@ pub(crate) struct Replica {
     pub(crate) listed: bool,
     /// Absences, so that older news about a deleted key is not taken for news.
     absent: BTreeSet<(Revision, Key)>,
+}
+
+/// The session that a leader key stands on; `None` for a foreign key.
+fn held_by(suffix: &str, stored: &Stored) -> Option<SessionId> {
+    match &stored.value {
+        Value::Leader(record) if !stored.leased && suffix == leader_suffix(record.session) => {
+            Some(record.session)
+        }
+        _ => None,
+    }
 }
 
 impl Replica {
@@ -87,16 +98,38 @@ impl Replica {
         }
         if stored.is_none() {
             self.absent.insert((at, key.clone()));
-            if !self.keys.contains_key(&key) {
-                self.keys.insert(key, Known { at, stored });
+            if let std::collections::btree_map::Entry::Vacant(unknown) =
+                self.keys.entry(key.clone())
+            {
+                unknown.insert(Known { at, stored });
                 return false;
             }
         }
         if let Key::Session(node) = &key {
             self.hear(node, stored.as_ref(), received);
         }
+        if let Key::Leader(election, suffix) = &key {
+            self.index(election, suffix, stored.as_ref());
+        }
         self.keys.insert(key, Known { at, stored });
         true
+    }
+
+    /// Keeps the elections by the session that holds, or waits to hold, them.
+    fn index(&mut self, election: &ElectionName, suffix: &str, stored: Option<&Stored>) {
+        let key = Key::Leader(election.clone(), suffix.to_owned());
+        if let Some(before) = self.stored(&key).and_then(|stored| held_by(suffix, stored)) {
+            let gone = self.held.get_mut(&before).is_some_and(|held| {
+                held.remove(election);
+                held.is_empty()
+            });
+            if gone {
+                self.held.remove(&before);
+            }
+        }
+        if let Some(session) = stored.and_then(|stored| held_by(suffix, stored)) {
+            self.held.entry(session).or_default().insert(election.clone());
+        }
     }
 
     fn hear(&mut self, node: &NodeName, stored: Option<&Stored>, received: Time) {
@@ -184,11 +217,7 @@ impl Replica {
             .filter_map(|(suffix, known)| {
                 let stored = known.stored.as_ref()?;
                 let term = match &stored.value {
-                    Value::Leader(record)
-                        if !stored.leased && *suffix == leader_suffix(record.session) =>
-                    {
-                        Some(record)
-                    }
+                    Value::Leader(record) if held_by(suffix, stored).is_some() => Some(record),
                     _ => None,
                 };
                 Some(LeaderKey {
@@ -203,14 +232,14 @@ impl Replica {
         leaders
     }
 
-    /// Every leader key of every election.
-    pub(crate) fn terms(&self) -> impl Iterator<Item = (&ElectionName, &LeaderRecord)> {
-        self.keys.iter().filter_map(|(key, known)| match (key, &known.stored) {
-            (Key::Leader(election, _), Some(Stored { value: Value::Leader(record), .. })) => {
-                Some((election, record))
-            }
-            _ => None,
-        })
+    /// The elections whose leader key stands on a session.
+    pub(crate) fn holds(&self, session: SessionId) -> impl Iterator<Item = &ElectionName> {
+        self.held.get(&session).into_iter().flatten()
+    }
+
+    /// Whether any leader key stands on a session.
+    pub(crate) fn holds_any(&self, session: SessionId) -> bool {
+        self.held.contains_key(&session)
     }
 
     /// The candidacies of an election, with their mod revisions.

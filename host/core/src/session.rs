@@ -8,7 +8,7 @@ use crate::action::{Action, Exit, Notice};
 use crate::ids::{NodeName, Nonce, Revision, SessionId};
 use crate::node::{Node, Purpose};
 use crate::record::SessionRecord;
-use crate::request::{Outcome, Request, Value};
+use crate::request::{Entry, Key, Outcome, Request, Value};
 use crate::settings::Settings;
 use crate::time::{Now, Time};
 use crate::timers::Timer;
@@ -30,6 +30,13 @@ pub(crate) enum Session {
     Ending { id: SessionId },
 }
 
+/// The session that a creation made: what the store says now may be another's already.
+fn created(at: Revision, seen: &[Entry], me: &NodeName) -> SessionId {
+    let ours = seen.iter().find(|entry| matches!(&entry.key, Key::Session(node) if node == me));
+    let stored = ours.and_then(|entry| entry.stored.as_ref());
+    SessionId(stored.map_or(at, |stored| stored.create).0)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Standing {
     pub(crate) id: SessionId,
@@ -37,6 +44,9 @@ pub(crate) struct Standing {
     pub(crate) beats: u64,
     /// Terms must be withdrawn from here on; `None` until a beat is confirmed.
     pub(crate) deadline: Option<Time>,
+    /// This daemon had its record created, or a beat confirmed: an ending of the session that an
+    /// earlier daemon sent can no longer be applied.
+    pub(crate) proven: bool,
     /// The deadline passed or the record is gone.
     pub(crate) lost: bool,
 }
@@ -50,6 +60,7 @@ impl Session {
                 began: now.fast,
                 beats: 0,
                 deadline: Some(adoption.deadline),
+                proven: false,
                 lost: false,
             }),
         }
@@ -61,6 +72,14 @@ impl Session {
             Session::Standing(s) if !s.lost && s.deadline.is_some_and(|d| now.fast < d) => {
                 Some(s.id)
             }
+            _ => None,
+        }
+    }
+
+    /// The session, if a term may be taken on it now.
+    pub(crate) fn proven(&self, now: Now) -> Option<SessionId> {
+        match self {
+            Session::Standing(s) if s.proven => self.valid(now),
             _ => None,
         }
     }
@@ -268,6 +287,7 @@ impl Node {
             began: self.now.fast,
             beats: 0,
             deadline: None,
+            proven: false,
             lost: false,
         });
         self.act(Action::Session { session: Some((id, self.settings.nonce.clone())) });
@@ -282,16 +302,20 @@ impl Node {
         if s.id != id || s.lost || deadline <= self.now.fast {
             return;
         }
-        let first = s.deadline.is_none();
+        let began = s.deadline.is_none();
+        if !std::mem::replace(&mut s.proven, true) {
+            self.dirty.extend(self.settings.elections.keys().cloned());
+            self.dirty_terms();
+        }
+        let Session::Standing(s) = &mut self.session else { return };
         if s.deadline.is_some_and(|known| known >= deadline) {
             return;
         }
         s.deadline = Some(deadline);
         self.timers.set(Timer::Deadline, deadline);
         self.act(Action::Extend { session: id, deadline });
-        if first {
+        if began {
             self.notice(Notice::SessionBegan { session: id });
-            self.dirty.extend(self.settings.elections.keys().cloned());
         }
     }
 
@@ -335,9 +359,8 @@ impl Node {
         self.session = Session::Absent;
         let me = self.me().clone();
         match outcome {
-            Outcome::Applied { at, .. } => {
-                let created = self.replica.session_key(&me).map_or(*at, |stored| stored.create);
-                self.stand(SessionId(created.0), Some(self.deadline_of(sent)));
+            Outcome::Applied { at, seen } => {
+                self.stand(created(*at, seen, &me), Some(self.deadline_of(sent)));
                 if self.session.valid(self.now).is_some() {
                     self.timers.set(Timer::Beat, sent + self.settings.timings.beat);
                 } else {

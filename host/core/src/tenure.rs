@@ -42,7 +42,6 @@ struct Offering {
     op: Option<OpId>,
     /// Whether that rewrite is confirmed, and until when an answer counts.
     until: Option<Time>,
-    failures: u32,
     retry_at: Time,
 }
 
@@ -146,6 +145,9 @@ impl Election {
     }
 
     fn place(&mut self, node: &mut Node) {
+        if !self.may_hold(node) || !self.is_fit() {
+            return; // it is about to go, or nothing could be placed
+        }
         let now = node.now.fast;
         let Some(holding) = self.holding() else { return };
         let Some(at) = holding.place_at else { return };
@@ -298,17 +300,11 @@ impl Election {
 
     fn offer(&mut self, to: NodeName, why: EndReason) {
         let Some(holding) = self.holding() else { return };
-        holding.offers += 1;
+        // Never a number that an earlier daemon gave on the same term.
+        holding.offers = (holding.offers + 1).max(holding.term.modified.0);
         let id = OfferId { token: holding.term.token, number: holding.offers };
-        holding.offering = Some(Offering {
-            id,
-            to,
-            why,
-            op: None,
-            until: None,
-            failures: 0,
-            retry_at: Time::ZERO,
-        });
+        holding.offering =
+            Some(Offering { id, to, why, op: None, until: None, retry_at: Time::ZERO });
     }
 
     fn send_offer(&mut self, node: &mut Node) {
@@ -338,9 +334,8 @@ impl Election {
                 offering.until = Some(node.now.fast + node.settings.timings.offer_timeout);
             }
             // Our key as it is now came with the answer; the offer is made again on top of it.
-            Outcome::Rejected { .. } => offering.failures += 1,
+            Outcome::Rejected { .. } => offering.retry_at = node.now.fast + backoff,
             Outcome::Unknown => {
-                offering.failures += 1;
                 offering.retry_at = node.now.fast + backoff;
                 if stopping {
                     // The store does not answer, and this node is to go: withdraw now.
