@@ -69,20 +69,28 @@ impl ModelStore {
         self.keys.get(key).map_or(0, |stored| stored.modified.0)
     }
 
-    fn leaders(&self, election: &ElectionName) -> impl Iterator<Item = (&Key, &Stored)> {
-        let election = election.clone();
-        self.keys
-            .iter()
-            .filter(move |(key, _)| matches!(key, Key::Leader(of, _) if *of == election))
+    /// The keys under an election's leader prefix: the last part of each, and its state.
+    pub fn leaders(&self, election: &ElectionName) -> impl Iterator<Item = (&str, &Stored)> {
+        let from = Key::Leader(election.clone(), String::new());
+        self.keys.range(from..).map_while(move |(key, stored)| match key {
+            Key::Leader(of, suffix) if of == election => Some((suffix.as_str(), stored)),
+            _ => None,
+        })
+    }
+
+    fn leader_keys(&self, election: &ElectionName) -> Vec<Key> {
+        let key = |(suffix, _): (&str, &Stored)| Key::Leader(election.clone(), suffix.to_owned());
+        self.leaders(election).map(key).collect()
+    }
+
+    fn history(&self, election: &ElectionName) -> impl Iterator<Item = (&Key, &Stored)> {
+        let from = Key::History(election.clone(), Token(0));
+        let to = Key::History(election.clone(), Token(u64::MAX));
+        self.keys.range(from..=to)
     }
 
     fn history_modified(&self, election: &ElectionName) -> u64 {
-        self.keys
-            .iter()
-            .filter(|(key, _)| matches!(key, Key::History(of, _) if of == election))
-            .map(|(_, stored)| stored.modified.0)
-            .max()
-            .unwrap_or(0)
+        self.history(election).map(|(_, stored)| stored.modified.0).max().unwrap_or(0)
     }
 
     fn stands(&self, node: &NodeName, session: SessionId) -> bool {
@@ -150,46 +158,43 @@ impl ModelStore {
         }
     }
 
+    /// What was compared, as it is; with an election's own transactions its whole leader prefix
+    /// and its newest history entry.
     fn compared(&self, request: &Request) -> Vec<Entry> {
-        let mut keys = Vec::new();
-        let mut leaders_of = None;
-        match request {
-            Request::List | Request::ReadLeader { .. } => {}
+        let session = |node: &NodeName| Key::Session(node.clone());
+        let candidacy = |election: &ElectionName, node: &NodeName| {
+            Key::Candidacy(election.clone(), node.clone())
+        };
+        let (mut keys, election) = match request {
+            Request::List | Request::ReadLeader { .. } => return Vec::new(),
             Request::CreateSession { node, .. }
             | Request::Beat { node, .. }
             | Request::EndSession { node, .. }
-            | Request::PutCandidacy { node, .. } => keys.push(Key::Session(node.clone())),
+            | Request::PutCandidacy { node, .. } => (vec![session(node)], None),
             Request::Take { election, node, .. } => {
-                keys.push(Key::Session(node.clone()));
-                keys.push(Key::Candidacy(election.clone(), node.clone()));
-                leaders_of = Some(election);
+                (vec![session(node), candidacy(election, node)], Some(election))
             }
             Request::TakeOver { election, node, holder, holder_session, .. } => {
-                keys.push(Key::Session(node.clone()));
-                keys.push(Key::Session(holder.clone()));
-                keys.push(Key::Candidacy(election.clone(), node.clone()));
-                keys.push(leader_key(election, *holder_session));
-                leaders_of = Some(election);
+                let held = leader_key(election, *holder_session);
+                let keys = vec![session(node), session(holder), candidacy(election, node), held];
+                (keys, Some(election))
             }
-            Request::HandOver { election, session, target, .. } => {
-                keys.push(leader_key(election, *session));
-                keys.push(Key::Session(target.node.clone()));
-                keys.push(Key::Candidacy(election.clone(), target.node.clone()));
-                leaders_of = Some(election);
+            Request::HandOver { election, node, session: own, target, .. } => {
+                let own = leader_key(election, *own);
+                let candidacy = candidacy(election, &target.node);
+                (vec![own, session(node), session(&target.node), candidacy], Some(election))
             }
-            Request::Resign { election, session, .. }
-            | Request::RewriteLeader { election, session, .. } => {
-                keys.push(leader_key(election, *session));
+            Request::Resign { election, session, .. } => {
+                (vec![leader_key(election, *session)], Some(election))
             }
-        }
-        if let Some(election) = leaders_of {
-            keys.extend(self.leaders(election).map(|(key, _)| key.clone()));
-            keys.extend(
-                self.keys
-                    .keys()
-                    .rfind(|key| matches!(key, Key::History(of, _) if of == election))
-                    .cloned(),
-            );
+            Request::RewriteLeader { election, node, session: own, .. } => {
+                (vec![leader_key(election, *own), session(node)], Some(election))
+            }
+        };
+        if let Some(election) = election {
+            keys.extend(self.leader_keys(election));
+            let newest = self.history(election).max_by_key(|(_, stored)| stored.modified);
+            keys.extend(newest.map(|(key, _)| key.clone()));
         }
         keys.sort();
         keys.dedup();
@@ -209,8 +214,7 @@ impl ModelStore {
                 return self.read(keys);
             }
             Request::ReadLeader { election } => {
-                let keys: Vec<Key> = self.leaders(&election).map(|(key, _)| key.clone()).collect();
-                return self.read(keys);
+                return self.read(self.leader_keys(&election));
             }
             _ => self.revision += 1,
         }

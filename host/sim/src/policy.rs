@@ -1,0 +1,73 @@
+//! What the nodes' policies answer: sense, nonsense, late, or nothing.
+
+use conclave_core::record::Attributes;
+use conclave_core::view::{Ranked, Ranking, View};
+use conclave_core::{Event, NodeName, OpId};
+
+use crate::world::{Happening, World};
+
+/// How a node's policy answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyMode {
+    /// As the built-in ranking does.
+    Builtin,
+    /// Like that, with one node first.
+    Prefer(NodeName),
+    /// It fails.
+    Fail,
+    /// It never answers.
+    Hang,
+    /// It answers late, often too late.
+    Slow,
+    /// Unknown and repeated nodes, any order, anybody excluded.
+    Lie,
+}
+
+impl World {
+    /// Tells a node's core by which policy version it decides.
+    pub(crate) fn describe(&mut self, n: usize) {
+        for election in self.settings.elections.keys().cloned().collect::<Vec<_>>() {
+            let (facts, policy) = (Attributes::new(), self.nodes[n].policy_version.clone());
+            self.deliver(n, Event::Described { election, facts, policy });
+        }
+    }
+
+    pub(crate) fn ask_policy(&mut self, n: usize, op: OpId, view: &View) {
+        let mut after = 20 + self.random.below(100);
+        let mut order = conclave_core::ranking::builtin_order(view);
+        let mut excluded = Vec::new();
+        match self.nodes[n].policy.clone() {
+            PolicyMode::Builtin => {}
+            PolicyMode::Prefer(name) => {
+                if let Some(at) = order.iter().position(|known| *known == name) {
+                    let name = order.remove(at);
+                    order.insert(0, name);
+                }
+            }
+            PolicyMode::Fail => {
+                let result = Err("trap: unreachable".to_owned());
+                let event = Event::Ranked { op, result };
+                return self.schedule(n, after, Happening::Deliver(event));
+            }
+            PolicyMode::Hang => return,
+            PolicyMode::Slow => after = self.random.below(400_000),
+            PolicyMode::Lie => {
+                order.push("nobody".into());
+                for _ in 0..self.random.below(4) {
+                    let at = self.random.below(order.len() as u64) as usize;
+                    let name = order.swap_remove(at);
+                    order.insert(0, name.clone());
+                    order.push(name);
+                }
+                excluded = order.clone();
+                excluded.retain(|_| self.random.chance(25));
+            }
+        }
+        let ranked = |nodes: Vec<NodeName>| {
+            nodes.into_iter().map(|node| Ranked { node, reason: String::new() }).collect()
+        };
+        let ranking = Ranking { order: ranked(order), excluded: ranked(excluded) };
+        let event = Event::Ranked { op, result: Ok(ranking) };
+        self.schedule(n, after, Happening::Deliver(event));
+    }
+}
