@@ -1,0 +1,85 @@
+//! What a decision costs: `cargo run -p conclave-policy --release --example decision_cost`.
+//!
+//! Ranks 10 and 1,000 candidates with cold-standby, each call in a fresh instance, and lets an
+//! endless loop burn fuel, which tells how long the fuel limit lasts on this machine.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use conclave_core::record::Fitness;
+use conclave_core::view::{CandidateView, IncumbentView, View};
+use conclave_policy::{Limits, PolicyHost, Wanted};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let host = PolicyHost::new(Limits::default(), None)?;
+    println!("sandbox ready                   {:>10.1?}", start.elapsed());
+    let start = Instant::now();
+    let directory = host.load_directory(None, Wanted::All)?;
+    println!("both built-in policies compiled {:>10.1?}", start.elapsed());
+
+    let policy = directory.get("cold-standby")?;
+    for candidates in [3, 10, 100, 1_000] {
+        let view = view(candidates);
+        let rank = || policy.rank(black_box(&view), r#"{"prefer": ["node-7"]}"#);
+        let fuel = rank()?.usage.fuel;
+        let rounds = if candidates > 100 { 200 } else { 5_000 };
+        let mut times = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let start = Instant::now();
+            black_box(rank()?);
+            times.push(start.elapsed());
+        }
+        let (median, high) = percentiles(&mut times);
+        println!(
+            "rank {candidates:>5} candidates: median {median:>9.1?}, p99 {high:>9.1?}, fuel {fuel}"
+        );
+    }
+    burn(&host)
+}
+
+/// The time that the fuel limit lasts.
+fn burn(host: &PolicyHost) -> Result<(), Box<dyn Error>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile.wasm");
+    let hostile = host.load("hostile", &std::fs::read(file)?)?;
+    let start = Instant::now();
+    let error = hostile.rank(&view(1), r#"{"misdeed": "loop"}"#).expect_err("an endless loop");
+    println!("endless loop ended after {:.1?}: {}", start.elapsed(), error.cause);
+    Ok(())
+}
+
+fn percentiles(times: &mut [Duration]) -> (Duration, Duration) {
+    times.sort_unstable();
+    (times[times.len() / 2], times[times.len() * 99 / 100])
+}
+
+fn view(candidates: usize) -> View {
+    let attributes = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let candidate = |number: usize| CandidateView {
+        name: format!("node-{number}").as_str().into(),
+        labels: attributes(&[("rack", "a"), ("zone", "north")]),
+        facts: attributes(&[("flags", "3f2c9a")]),
+        fitness: Fitness::fit(),
+        cordoned: false,
+        holds: Vec::new(),
+        standing_ms: 60_000,
+    };
+    View {
+        election: "masters".into(),
+        me: "node-0".into(),
+        candidates: (0..candidates).map(candidate).collect(),
+        incumbent: Some(IncumbentView {
+            name: "node-2".into(),
+            facts: BTreeMap::new(),
+            held_ms: 60_000,
+        }),
+        previous: None,
+        transfer: None,
+        paused: false,
+    }
+}

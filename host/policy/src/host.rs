@@ -1,0 +1,92 @@
+//! From bytes to policies: compiling, the cache, and what a component may import.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::error::{HostError, LoadError};
+use crate::limits::Limits;
+use crate::policy::Policy;
+use crate::sandbox::Sandbox;
+use crate::wasi;
+
+/// Loads policies and runs them in one sandbox. A process needs one.
+pub struct PolicyHost {
+    sandbox: Arc<Sandbox>,
+    cache: Option<Cache>,
+}
+
+impl PolicyHost {
+    /// Sets the sandbox up. Compiled components are kept in `cache`, which becomes a directory
+    /// that only this user may enter; a cache that cannot be used is reported in the log and done
+    /// without.
+    pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self, HostError> {
+        let sandbox = Sandbox::new(limits)?;
+        let cache = cache.and_then(|directory| {
+            Cache::open(&directory, &sandbox.engine)
+                .inspect_err(|error| {
+                    let directory = directory.display();
+                    tracing::warn!(%directory, %error, "cannot use the cache of compiled policies");
+                })
+                .ok()
+        });
+        Ok(PolicyHost { sandbox: Arc::new(sandbox), cache })
+    }
+
+    /// Makes a policy of a component's bytes. Compiles it unless the cache has it: about a second
+    /// for a small component, a minute for an interpreted language's.
+    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Policy, LoadError> {
+        let digest = Digest::of(bytes);
+        let component = self.compiled(name, digest, bytes)?;
+        let engine = &self.sandbox.engine;
+        for (import, item) in component.component_type().imports(engine) {
+            // An instance of nothing but types gives a guest nothing to call.
+            let only_types = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
+                if instance.exports(engine).all(|(_, e)| matches!(e.ty, ComponentItem::Type(_))));
+            if !only_types && !is_logging(import) && !wasi::is_allowed(import) {
+                return Err(LoadError::Import { import: import.to_owned() });
+            }
+        }
+        let pre = self
+            .sandbox
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::Link(error.into()))?;
+        Policy::new(name, digest, Arc::clone(&self.sandbox), pre)
+    }
+
+    fn compiled(&self, name: &str, digest: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
+        let engine = &self.sandbox.engine;
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(engine, digest)) {
+            return Ok(component);
+        }
+        kind(bytes)?;
+        let start = Instant::now();
+        let component = Component::from_binary(engine, bytes)
+            .map_err(|error| LoadError::Compile(error.into()))?;
+        let (digest_short, took) = (digest.short(), start.elapsed());
+        tracing::info!(policy = name, digest = digest_short, ?took, "compiled policy");
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.put(digest, &component)) {
+            tracing::warn!(policy = name, %error, "cannot keep the compiled policy");
+        }
+        Ok(component)
+    }
+}
+
+fn is_logging(import: &str) -> bool {
+    import.starts_with("conclave:policy/logging@0.1.")
+}
+
+/// Tells a component from a core module, which authors confuse, and from anything else.
+fn kind(bytes: &[u8]) -> Result<(), LoadError> {
+    match bytes.get(..8) {
+        Some([b'\0', b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadError::CoreModule),
+        Some([b'\0', b'a', b's', b'm', ..]) => Ok(()),
+        _ => Err(LoadError::NotWasm),
+    }
+}

@@ -1,0 +1,298 @@
+//! The sandbox: a fresh store and instance per call, within limits, never used again.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Instance, InstancePre, Linker, WasmStr};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter,
+    Store, StoreContextMut, Trap,
+};
+
+use crate::bindings::conclave::policy::logging::Level;
+use crate::error::{BadAnswer, Cause, HostError};
+use crate::limits::Limits;
+use crate::ticker::Ticker;
+use crate::wasi::{self, Wasi};
+
+/// How many ticks of the epoch make a call's deadline.
+const TICKS: u32 = 5;
+
+/// How much of a hurry a call is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A decision waits for it: the deadline holds.
+    Decision,
+    /// Loading and checking configurations, where a busy machine must not make a good policy look
+    /// bad: twenty times the deadline. The fuel is the same.
+    Loading,
+}
+
+impl Pace {
+    fn factor(self) -> u32 {
+        match self {
+            Pace::Decision => 1,
+            Pace::Loading => 20,
+        }
+    }
+}
+
+/// What a call spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Fuel; zero where the built-in default answered.
+    pub fuel: u64,
+    /// Wall-clock time in the sandbox, from making the instance to the lifted answer.
+    pub elapsed: Duration,
+    /// Bytes of log that were dropped because the call wrote more than it may.
+    pub log_dropped: usize,
+}
+
+/// A line that a guest logged.
+pub(crate) struct Line {
+    pub(crate) level: Level,
+    pub(crate) text: String,
+}
+
+/// What a call leaves behind besides its answer.
+#[derive(Default)]
+pub(crate) struct Traces {
+    pub(crate) usage: Usage,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// The engine, what guests may import, and the limits.
+pub(crate) struct Sandbox {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<Call>,
+    pub(crate) limits: Limits,
+    gate: Gate,
+    _ticker: Ticker,
+}
+
+impl Sandbox {
+    pub(crate) fn new(limits: Limits) -> Result<Self, HostError> {
+        let setup = |error: wasmtime::Error| HostError::Engine(error.into());
+        let engine = Engine::new(&config(&limits)).map_err(setup)?;
+        let mut linker = Linker::new(&engine);
+        linker.allow_shadowing(true);
+        add_logging(&mut linker).map_err(setup)?;
+        wasi::add_to_linker(&mut linker).map_err(setup)?;
+        let ticker = Ticker::start(&engine, limits.deadline / TICKS).map_err(HostError::Ticker)?;
+        let gate = Gate::new(limits.concurrent);
+        Ok(Sandbox { engine, linker, limits, gate, _ticker: ticker })
+    }
+
+    /// Makes a fresh instance and lets `call` use it. Blocks while too many calls run.
+    pub(crate) fn run<T>(
+        &self,
+        pre: &InstancePre<Call>,
+        pace: Pace,
+        call: impl FnOnce(&mut Store<Call>, &Instance) -> wasmtime::Result<T>,
+    ) -> (Result<T, Cause>, Traces) {
+        let _pass = self.gate.pass();
+        let start = Instant::now();
+        let mut store = Store::new(&self.engine, Call::new(&self.limits));
+        store.limiter(|call| &mut call.meter);
+        store.set_hostcall_fuel(self.limits.answer);
+        // The running tick counts as one, so that a call gets its full time.
+        store.set_epoch_deadline(u64::from(TICKS * pace.factor()) + 1);
+        let result = store
+            .set_fuel(self.limits.fuel)
+            .and_then(|()| pre.instantiate(&mut store))
+            .map_err(|error| self.cause(error, &store, pace, true))
+            .and_then(|instance| {
+                call(&mut store, &instance).map_err(|error| self.cause(error, &store, pace, false))
+            });
+        let fuel = self.limits.fuel - store.get_fuel().unwrap_or_default();
+        let (lines, log_dropped) = store.into_data().into_log();
+        (result, Traces { usage: Usage { fuel, elapsed: start.elapsed(), log_dropped }, lines })
+    }
+
+    /// Why a call failed, by type and never by text.
+    fn cause(
+        &self,
+        error: wasmtime::Error,
+        store: &Store<Call>,
+        pace: Pace,
+        starting: bool,
+    ) -> Cause {
+        let limits = &self.limits;
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => Cause::Fuel { budget: limits.fuel },
+            Some(Trap::Interrupt) => Cause::Deadline { limit: limits.deadline * pace.factor() },
+            _ if store.data().meter.denied => Cause::Memory { limit: limits.memory },
+            Some(trap) => Cause::Trap(*trap),
+            None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+                Some(exit) => Cause::Exit { code: exit.0 },
+                None if starting => Cause::Instantiate(error.into()),
+                None => Cause::BadAnswer(BadAnswer::Malformed {
+                    limit: limits.answer,
+                    source: error.into(),
+                }),
+            },
+        }
+    }
+}
+
+/// wasmtime's configuration: limits on everything, and nothing that differs between machines.
+fn config(limits: &Limits) -> Config {
+    /// What one component may be made of. Interpreted languages link a dozen modules or two.
+    const INSTANCES: u32 = 64;
+    const MEMORIES: u32 = 4;
+    const TABLES: u32 = 32;
+
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(limits.concurrent)
+        .max_core_instances_per_component(INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .total_core_instances(limits.concurrent * INSTANCES)
+        .total_memories(limits.concurrent * MEMORIES)
+        .total_tables(limits.concurrent * TABLES)
+        // Calls run on their caller's stack.
+        .total_stacks(0)
+        .max_memory_size(limits.memory)
+        .table_elements(limits.table_elements)
+        .pagemap_scan(Enabled::Auto);
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    config
+}
+
+fn add_logging(linker: &mut Linker<Call>) -> wasmtime::Result<()> {
+    linker.instance("conclave:policy/logging@0.1.0")?.func_wrap(
+        "log",
+        |mut store: StoreContextMut<'_, Call>, (level, message): (Level, WasmStr)| {
+            let message = message.to_str(&store)?.into_owned();
+            store.data_mut().log(level, message);
+            Ok(())
+        },
+    )
+}
+
+/// The host's side of one call.
+pub(crate) struct Call {
+    meter: Meter,
+    log_left: usize,
+    log_dropped: usize,
+    lines: Vec<Line>,
+    wasi: Option<Wasi>,
+}
+
+impl Call {
+    fn new(limits: &Limits) -> Self {
+        Call {
+            meter: Meter {
+                memory: limits.memory,
+                table_elements: limits.table_elements,
+                denied: false,
+            },
+            log_left: limits.log,
+            log_dropped: 0,
+            lines: Vec::new(),
+            wasi: None,
+        }
+    }
+
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Wasi::new(self.log_left))
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        /// What a line costs beside its text, so that empty lines are not free.
+        const LINE: usize = 16;
+        match self.log_left.checked_sub(text.len() + LINE) {
+            Some(left) => {
+                self.log_left = left;
+                self.lines.push(Line { level, text });
+            }
+            None => self.log_dropped += text.len(),
+        }
+    }
+
+    /// What it logged, what it printed, and how many bytes were dropped.
+    fn into_log(mut self) -> (Vec<Line>, usize) {
+        if let Some(wasi) = self.wasi.take() {
+            let output = wasi.output.contents();
+            for text in String::from_utf8_lossy(&output).lines() {
+                self.log(Level::Info, text.to_owned());
+            }
+        }
+        (self.lines, self.log_dropped)
+    }
+}
+
+/// Counts what the memories and tables of an instance have left, all together.
+struct Meter {
+    memory: usize,
+    table_elements: usize,
+    /// Whether the guest asked for more: if it fails then, that is why.
+    denied: bool,
+}
+
+impl Meter {
+    fn grant(left: &mut usize, denied: &mut bool, current: usize, desired: usize) -> bool {
+        match left.checked_sub(desired.saturating_sub(current)) {
+            Some(rest) => *left = rest,
+            None => *denied = true,
+        }
+        !*denied
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::grant(&mut self.memory, &mut self.denied, current, desired))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(Self::grant(&mut self.table_elements, &mut self.denied, current, desired))
+    }
+}
+
+/// Lets as many calls run at once as the pool has room for; the others wait.
+struct Gate {
+    free: Mutex<u32>,
+    freed: Condvar,
+}
+
+impl Gate {
+    fn new(places: u32) -> Self {
+        Gate { free: Mutex::new(places), freed: Condvar::new() }
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free =
+            self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Pass(self)
+    }
+}
+
+struct Pass<'a>(&'a Gate);
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
