@@ -97,7 +97,7 @@ pub(crate) struct Election {
     pub(crate) vacant_since: Option<Time>,
     pub(crate) not_before: Time,
     pub(crate) failures: u32,
-    /// The highest token acted for or seen.
+    /// The highest token acted for.
     pub(crate) highest: Token,
     told: Option<Option<(NodeName, Token)>>,
     foreign: Option<String>,

@@ -57,8 +57,8 @@ impl Core {
             stray_replies: 0,
             exited: false,
         };
-        if let Some(adoption) = past.adopt {
-            core.node.timers.set(Timer::Deadline, adoption.deadline);
+        if past.adopt.is_some() {
+            core.node.watch_deadline();
             core.node.beat();
         }
         core.list();

@@ -30,6 +30,11 @@ pub(crate) enum Session {
     Ending { id: SessionId },
 }
 
+/// Until when a beat that was sent then, and confirmed, lets terms go on.
+fn deadline_of(settings: &Settings, sent: Time) -> Time {
+    sent + settings.timings.ttl.saturating_sub(settings.timings.margin)
+}
+
 /// The session that a creation made: what the store says now may be another's already.
 fn created(at: Revision, seen: &[Entry], me: &NodeName) -> SessionId {
     let ours = seen.iter().find(|entry| matches!(&entry.key, Key::Session(node) if node == me));
@@ -59,7 +64,9 @@ impl Session {
                 id: adoption.session,
                 began: now.fast,
                 beats: 0,
-                deadline: Some(adoption.deadline),
+                // Observers judge by the newest beat's TTL: if it is shorter now, so is the life
+                // that earlier beats bought.
+                deadline: Some(adoption.deadline.min(deadline_of(settings, now.fast))),
                 proven: false,
                 lost: false,
             }),
@@ -128,6 +135,13 @@ impl Node {
             && s.deadline.is_some_and(|deadline| deadline <= self.now.fast)
         {
             self.lose_session(true);
+        }
+    }
+
+    /// Has the adopted deadline kept.
+    pub(crate) fn watch_deadline(&mut self) {
+        if let Session::Standing(Standing { deadline: Some(deadline), .. }) = self.session {
+            self.timers.set(Timer::Deadline, deadline);
         }
     }
 
@@ -348,10 +362,6 @@ impl Node {
         self.timers.set(Timer::Beat, sent + self.settings.timings.beat);
     }
 
-    fn deadline_of(&self, sent: Time) -> Time {
-        sent + (self.settings.timings.ttl - self.settings.timings.margin)
-    }
-
     pub(crate) fn session_created(&mut self, sent: Time, outcome: &Outcome) {
         if self.session != Session::Creating {
             return;
@@ -360,7 +370,7 @@ impl Node {
         let me = self.me().clone();
         match outcome {
             Outcome::Applied { at, seen } => {
-                self.stand(created(*at, seen, &me), Some(self.deadline_of(sent)));
+                self.stand(created(*at, seen, &me), Some(deadline_of(&self.settings, sent)));
                 if self.session.valid(self.now).is_some() {
                     self.timers.set(Timer::Beat, sent + self.settings.timings.beat);
                 } else {
@@ -378,7 +388,7 @@ impl Node {
     pub(crate) fn beat_answered(&mut self, session: SessionId, sent: Time, outcome: &Outcome) {
         match outcome {
             Outcome::Applied { at, .. } => {
-                self.extend(session, self.deadline_of(sent));
+                self.extend(session, deadline_of(&self.settings, sent));
                 if self.replica.watched < *at && !self.timers.is_set(&Timer::WatchLag) {
                     self.watch_due = *at;
                     let lag = self.settings.timings.request_timeout;

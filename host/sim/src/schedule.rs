@@ -68,16 +68,27 @@ impl Schedule {
     }
 
     fn disturb(&mut self) {
-        match self.random.below(10) {
-            0..5 => {
+        match self.random.below(11) {
+            0 => self.fade(),
+            1..5 => {
                 let fault = self.fault();
                 self.world.inject(&fault);
             }
-            5..7 => self.mend(),
-            7 => self.flap(),
-            8 => self.operate(),
+            5..8 => self.mend(),
+            8 => self.flap(),
+            9 => self.operate(),
             _ => self.compete(),
         }
+    }
+
+    /// A link gets slow and then breaks, as links do: the last replies come just in time, and
+    /// whoever counts from their receipt counts too long.
+    fn fade(&mut self) {
+        let n = self.node();
+        self.world.inject(&Fault::SlowLink(n));
+        self.world.run(Duration::from_micros(self.random.below(1_500_000)));
+        self.world.inject(&Fault::LoseRequests(n));
+        self.world.run(Duration::from_millis(1_200));
     }
 
     fn node(&mut self) -> usize {

@@ -171,11 +171,7 @@ fn a_transfer_moves_the_term_it_names_and_no_other() {
     for seed in SEEDS {
         let (mut world, leader) = three(seed);
         let to = NodeName::new(format!("n{}", (leader + 2) % 3));
-        let (_, token) = conclave_sim::store::terms(&world.store)
-            .into_iter()
-            .map(|(e, t)| (e, t))
-            .next()
-            .unwrap();
+        let (_, token) = conclave_sim::store::terms(&world.store).into_iter().next().unwrap();
         let stale = conclave_core::Token(token.0 - 1);
         let transfer = |token| {
             Value::Transfer(TransferRecord { token, to: Some(to.clone()), note: String::new() })
