@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,7 +28,8 @@ pub struct Process {
     name: String,
     child: Child,
     status: Option<ExitStatus>,
-    log: PathBuf,
+    /// Kept open, so that it can be read even when its directory has gone.
+    log: File,
     mark: String,
 }
 
@@ -41,12 +43,12 @@ impl Process {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mark = scratch::mark(COUNT.fetch_add(1, Ordering::Relaxed));
         let log = dir.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log)?;
+        let log = File::options().read(true).create(true).append(true).open(log)?;
         let child = command
             .env(scratch::MARK, &mark)
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {name}: {command:?}"))?;
@@ -103,8 +105,8 @@ impl Process {
     ///
     /// When the log cannot be read.
     pub fn output(&self) -> Result<String> {
-        let bytes =
-            fs::read(&self.log).with_context(|| format!("read the log of {}", self.name))?;
+        let mut bytes = vec![0; usize::try_from(self.output_bytes()?)?];
+        self.log.read_exact_at(&mut bytes, 0)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -114,7 +116,7 @@ impl Process {
     ///
     /// When the log cannot be read.
     pub fn output_bytes(&self) -> Result<u64> {
-        Ok(fs::metadata(&self.log)?.len())
+        Ok(self.log.metadata()?.len())
     }
 
     /// Its living children, whose parent it is now.
