@@ -52,6 +52,9 @@ impl Election {
             return node.wake(&self.name, self.not_before);
         }
         let Advice::Order(order) = self.consult(node, Duration::ZERO) else { return };
+        if !self.is_current(node) {
+            return; // the candidacy says first that a fallback is in force, or no longer
+        }
         let Some(rank) = order.iter().position(|name| name == node.me()) else { return };
         let timings = &node.settings.timings;
         let rank = u32::try_from(rank).unwrap_or(u32::MAX);

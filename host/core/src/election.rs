@@ -319,6 +319,13 @@ impl Election {
         (record.session == session).then_some(modified)
     }
 
+    /// Whether our candidacy names what decides here now: a rewriting under way would make the
+    /// compares of a campaign fail.
+    pub(crate) fn is_current(&self, node: &Node) -> bool {
+        let record = node.replica.candidacy(&self.name, node.me()).map(|(_, record)| record);
+        record.is_some_and(|record| record.policy == self.policy_version())
+    }
+
     /// Asks the policy about what is known now, at most once for the same view.
     pub(crate) fn consult(&mut self, node: &mut Node, held: Duration) -> Advice {
         let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
