@@ -32,6 +32,8 @@ mod session;
 pub mod settings;
 pub mod status;
 mod tenure;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod timers;
 pub mod view;
