@@ -4,6 +4,7 @@ use conclave_core::record::PolicyVersion;
 use conclave_core::{Event, Exit};
 
 use crate::network::StoreState;
+use crate::node::SimNode;
 use crate::policy::PolicyMode;
 use crate::world::World;
 
@@ -105,14 +106,21 @@ impl World {
     /// What operators and competitors put into the store stays.
     pub fn heal(&mut self) {
         self.inject(&Fault::StartStore);
+        // A policy that fails or hangs is asked again; one that answered, however foolishly, is
+        // taken at its word until it is replaced.
+        let lies = self.nodes.iter().any(|node| node.policy == PolicyMode::Lie);
+        let version = |node: &SimNode| node.policy_version.clone();
+        let differ = self.nodes.iter().any(|node| version(node) != version(&self.nodes[0]));
         for n in 0..self.nodes.len() {
-            let node = &mut self.nodes[n];
-            node.policy =
+            let policy =
                 self.settings.prefer.clone().map_or(PolicyMode::Builtin, PolicyMode::Prefer);
+            self.inject(&Fault::Policy(n, policy));
             self.inject(&Fault::Heal(n));
             self.inject(&Fault::MendDisk(n));
             self.inject(&Fault::Thaw(n));
-            self.inject(&Fault::Version(n, u64::MAX));
+            if lies || differ {
+                self.inject(&Fault::Version(n, u64::MAX));
+            }
             let unexpected = self.exited(n).filter(|exit| **exit != Exit::Stopped);
             assert_eq!(unexpected, None, "seed {}: n{n} exited", self.settings.seed);
             self.start_node(n);
