@@ -256,7 +256,6 @@ impl Planner<'_> {
                 self.txn.put(self.candidacy(election, node), record)?;
             }
             Request::Take { election, node, candidacy, history, record } => {
-                self.also_leaders(election);
                 self.require(Condition::Vacant { range: self.keys.leaders(election) });
                 self.candidate_is(election, node, record.session, *candidacy);
                 let range = self.keys.history(election);
@@ -387,7 +386,7 @@ impl Planner<'_> {
         self.txn.conditions.push(condition);
     }
 
-    /// Whoever touches a term sees the whole leader prefix, as of the same transaction.
+    /// Whoever touches a standing term sees the whole leader prefix, as of the same transaction.
     fn also_leaders(&mut self, election: &ElectionName) {
         self.txn.also.push(Reading::Range(self.keys.leaders(election)));
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::error::EtcdError;
 
 /// How long the question may take; it comes after a connection that failed at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of the answer is read, in bytes.
 const ANSWER_BYTES: u64 = 4096;
 

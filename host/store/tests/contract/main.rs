@@ -42,6 +42,7 @@ const CASES: &[Case] = cases![
     terms::a_term_is_only_ended_for_those_who_wait,
     terms::a_term_is_handed_over,
     terms::a_term_is_resigned,
+    terms::whoever_touches_a_term_sees_its_rivals,
     terms::rewriting_voids_what_was_written_before,
     terms::history_is_trimmed_with_the_end_of_a_term,
     terms::of_many_who_reach_for_a_term_one_gets_it,

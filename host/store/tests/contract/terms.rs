@@ -122,6 +122,32 @@ pub(crate) async fn a_term_is_resigned(scene: Scene) {
     assert!(left.contains_key(&session_key(&term.holder)), "the session goes on");
 }
 
+pub(crate) async fn whoever_touches_a_term_sees_its_rivals(scene: Scene) {
+    let to = scene.candidate("elsewhere", "to").await;
+    for election in ["rewritten", "resigned", "handed over"] {
+        let request = |term: &Term, to: &Candidate| match election {
+            "rewritten" => rewrite(term),
+            "resigned" => resign(term),
+            _ => hand_over(term, to),
+        };
+        // An older key than ours: whoever holds the term is not the one that leads.
+        let rival = Key::Leader(election.into(), "1".into());
+        scene.world.put(scene.keys.encode(&rival), b"a competitor".to_vec()).await;
+        let holder = scene.candidate(election, &format!("holder of {election}")).await;
+        let ours = leader_key(&holder);
+        scene.world.put(scene.keys.encode(&ours), b"ours".to_vec()).await;
+        let created = scene.everything().await[&ours].create;
+        let term = Term { holder, token: Token(created.0), modified: created };
+        let mut to = Candidate { election: election.into(), ..to.clone() };
+        to.candidacy = scene.stand(&to).await;
+
+        let stale = Term { modified: Revision(created.0 - 1), ..term.clone() };
+        scene.reject(request(&stale, &to)).await.stored(&rival);
+        let (_, seen) = scene.apply(request(&term, &to)).await;
+        assert!(seen.stored(&rival).create < created);
+    }
+}
+
 pub(crate) async fn rewriting_voids_what_was_written_before(scene: Scene) {
     let term = scene.term("e", "a").await;
     let b = scene.candidate("e", "b").await;
