@@ -78,6 +78,13 @@ pub enum PageError {
         /// How many the page has.
         slots: usize,
     },
+    /// The memory file system is full: the guard could not see the claim.
+    #[error("no room for another claim on the shared page")]
+    NoRoom {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A path that no slot can hold.
     #[error("cannot guard {path}: {reason}")]
     BadPath {

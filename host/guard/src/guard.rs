@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{Signal, getpid};
+use rustix::process::Signal;
 
 use crate::clock::{BootTimer, Reading};
 use crate::error::PageError;
@@ -28,7 +28,7 @@ use crate::heartbeat::Rhythm;
 use crate::lanes::Lanes;
 use crate::lock::{DaemonLock, GuardLock, LockError};
 use crate::log::Log;
-use crate::page::{DEFAULT_SLOTS, PageFile, page_path};
+use crate::page::{DEFAULT_SLOTS, PageFile, page_path, sweep};
 use crate::process::{Daemon, Death, reap_children};
 use crate::signals::Signals;
 
@@ -121,13 +121,16 @@ pub enum GuardError {
 /// Runs the guard until its daemon ends for good or it is told to stop; returns the exit code.
 ///
 /// SIGTERM or SIGINT asks the daemon to stop, and its exit code is the guard's. A second one
-/// withdraws at once, kills the daemon, and the code is 1. Call it early and from the process's
-/// first thread, before anything else spawns threads or installs handlers of these signals.
+/// withdraws at once, kills the daemon, and the code is 1. It takes the process for its own:
+/// handlers of these signals and of SIGCHLD and SIGURG, and every child, which it reaps.
 ///
 /// # Errors
 /// [`GuardError`]; nothing was started if it comes before the first start of the daemon.
-pub fn run(config: GuardConfig) -> Result<u8, GuardError> {
+pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
     let _lock = GuardLock::acquire(&config.state_dir)?;
+    // By its one true name, whoever calls it by which.
+    config.state_dir = std::fs::canonicalize(&config.state_dir)
+        .map_err(|source| GuardError::Setup { what: "state directory", source })?;
     let mut guard = Guard::set_up(config)?;
     let outcome = guard.work();
     if guard.daemon.is_some() {
@@ -194,12 +197,16 @@ impl Guard {
         let setup = |what| move |source| GuardError::Setup { what, source };
         let now = Reading::now();
         let log = Log::start().map_err(setup("log"))?;
-        let page = PageFile::open_or_create(&page_path(&config.state_dir)?, config.slots)?;
+        let path = page_path(&config.state_dir)?;
+        if let Err(error) = sweep(&path) {
+            log.warn("cannot sweep abandoned pages", format!("reason=\"{error}\""));
+        }
+        let page = PageFile::open_or_create(&path, config.slots)?;
         // Unique within a boot, as guards of one page take turns.
-        page.page.take_over(now.boot_ns, config.rhythm);
+        page.page.take_over(now.boot_ns, config.rhythm, &config.state_dir);
         let orphan = find_orphan(&config, &page)?;
         let page = if orphan.is_none() { page.resized(config.slots)? } else { page };
-        page.page.take_over(now.boot_ns, config.rhythm);
+        page.page.take_over(now.boot_ns, config.rhythm, &config.state_dir);
         let lanes = Lanes::start(page.page, &config.destinations).map_err(setup("threads"))?;
         let signals = Signals::install().map_err(setup("signal handlers"))?;
         let timer = BootTimer::new().map_err(setup("timer"))?;
@@ -354,9 +361,7 @@ impl Guard {
 
     fn reap(&mut self, now: Reading) {
         let Some(daemon) = &self.daemon else {
-            if getpid().is_init() {
-                reap_children(|_| false);
-            }
+            reap_children(None);
             return;
         };
         let Some(death) = daemon.reap() else { return };

@@ -138,12 +138,12 @@ impl Shared {
     }
 
     fn carry_out(&self, lane: usize, for_good: bool, buffers: &mut Buffers) {
-        for slot in self.page.slots() {
+        for (index, slot) in self.page.slots().iter().enumerate() {
             if self.lane_of(slot.directory.load(SeqCst)) != lane {
                 continue;
             }
             if let Some(pinned) = slot.pin() {
-                let outcome = withdraw(pinned.slot, buffers, for_good);
+                let outcome = withdraw(pinned.slot, self.page.paths(index), buffers, for_good);
                 pinned.unpin(outcome, for_good);
             }
         }

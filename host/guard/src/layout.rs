@@ -5,9 +5,11 @@
 //! through must leave nothing that the guard cannot read. Any bit pattern is a valid page; what
 //! it means is checked by whoever reads it.
 
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// Marks the file as a page: "conclave" in ASCII.
@@ -50,7 +52,13 @@ pub(crate) struct Header {
     pub(crate) margin_ns: AtomicU64,
     pub(crate) deadline_boot_ns: AtomicU64,
     pub(crate) deadline_raw_ns: AtomicU64,
+
+    /// The state directory whose page this is: without it, nobody will ever look for the page.
+    pub(crate) state_dir: PathWords,
 }
+
+/// Where the state directory's path is in the file.
+pub(crate) const STATE_DIR_OFFSET: usize = offset_of!(Header, state_dir);
 
 /// One exclusive effect.
 #[repr(C)]
@@ -66,6 +74,12 @@ pub(crate) struct Slot {
     pub(crate) reset_inode: AtomicU64,
     /// The system's error number where the guard's newest withdrawal failed; zero where not.
     pub(crate) failure: AtomicU64,
+}
+
+/// The paths of one exclusive effect. They lie apart from the slots, which are looked through
+/// often, so that only those in use ever take memory in either process.
+#[repr(C)]
+pub(crate) struct Paths {
     pub(crate) dest: PathWords,
     pub(crate) staged: PathWords,
 }
@@ -103,27 +117,53 @@ impl PathWords {
 pub(crate) struct Layout {
     pub(crate) header: &'static Header,
     pub(crate) slots: &'static [Slot],
+    /// One for each slot.
+    pub(crate) paths: &'static [Paths],
+    file: &'static OwnedFd,
 }
 
-/// Where the slots begin: the header has a page of memory to itself.
-const SLOTS_OFFSET: usize = 4096;
+impl Layout {
+    /// Makes sure that the memory file system has room for a slot's paths: to find it full when
+    /// writing would kill the process.
+    pub(crate) fn reserve_paths(&self, index: usize) -> rustix::io::Result<()> {
+        let len = size_of::<Paths>();
+        reserve(self.file, paths_offset(self.slots.len()) + index * len, len)
+    }
+}
 
-const _: () = assert!(size_of::<Header>() <= SLOTS_OFFSET);
+/// Makes sure that there is room for the header and the slots.
+pub(crate) fn reserve_head(file: &OwnedFd, slots: usize) -> rustix::io::Result<()> {
+    reserve(file, 0, paths_offset(slots))
+}
+
+fn reserve(file: &OwnedFd, offset: usize, len: usize) -> rustix::io::Result<()> {
+    // No file is longer than a signed 64-bit number says.
+    let [offset, len] = [offset, len].map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+    rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, len))
+}
+
+/// Where the slots begin: the header has pages of memory to itself.
+const SLOTS_OFFSET: usize = size_of::<Header>().next_multiple_of(4096);
 
 /// How long a page file with this many slots is.
 pub(crate) fn file_len(slots: usize) -> usize {
-    SLOTS_OFFSET + slots * size_of::<Slot>()
+    paths_offset(slots) + slots * size_of::<Paths>()
+}
+
+/// The paths begin at a page of memory.
+fn paths_offset(slots: usize) -> usize {
+    (SLOTS_OFFSET + slots * size_of::<Slot>()).next_multiple_of(4096)
 }
 
 /// Maps a page file for the rest of the process's life.
 ///
-/// The file must be at least [`file_len`]`(slots)` long, its blocks allocated, and must never be
-/// truncated: access beyond its end would kill the process.
+/// The file must be [`file_len`]`(slots)` long and must never be truncated: access beyond its end
+/// would kill the process.
 ///
 /// # Errors
 /// The kernel's, when the mapping does not fit.
 #[expect(unsafe_code, reason = "a shared mapping is memory that Rust does not know")]
-pub(crate) fn map(file: &OwnedFd, slots: usize) -> rustix::io::Result<Layout> {
+pub(crate) fn map(file: OwnedFd, slots: usize) -> rustix::io::Result<Layout> {
     let len = file_len(slots);
     // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing of ours.
     let base = unsafe {
@@ -132,19 +172,23 @@ pub(crate) fn map(file: &OwnedFd, slots: usize) -> rustix::io::Result<Layout> {
             len,
             ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::SHARED,
-            file,
+            &file,
             0,
         )?
     };
     // SAFETY: the mapping is `len` bytes, page-aligned, readable and writable, and is never
-    // unmapped, so it lives as long as 'static. `Header` and `Slot` are `repr(C)` and consist of
-    // `AtomicU64` only: every bit pattern is valid, their alignment of 8 divides both offsets, and
-    // that other processes write to them at any time is what atomics allow. The header and the
-    // slots do not overlap, and both end within `len` by the definition of `file_len`.
+    // unmapped, so it lives as long as 'static. `Header`, `Slot` and `Paths` are `repr(C)` and
+    // consist of `AtomicU64` only: every bit pattern is valid, their alignment of 8 divides all
+    // offsets, and that other processes write to them at any time is what atomics allow. The
+    // three parts do not overlap and end within `len`, by the definition of `file_len`.
     unsafe {
-        let header = &*base.cast::<Header>();
-        let first = base.cast::<u8>().add(SLOTS_OFFSET).cast::<Slot>();
-        Ok(Layout { header, slots: std::slice::from_raw_parts(first, slots) })
+        let part = |offset| base.cast::<u8>().add(offset);
+        Ok(Layout {
+            header: &*base.cast::<Header>(),
+            slots: std::slice::from_raw_parts(part(SLOTS_OFFSET).cast::<Slot>(), slots),
+            paths: std::slice::from_raw_parts(part(paths_offset(slots)).cast::<Paths>(), slots),
+            file: Box::leak(Box::new(file)),
+        })
     }
 }
 

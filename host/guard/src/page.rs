@@ -5,17 +5,18 @@
 //! boot.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, statfs};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, statfs};
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, getppid};
 use sha2::{Digest, Sha256};
@@ -23,7 +24,10 @@ use sha2::{Digest, Sha256};
 use crate::clock::Reading;
 use crate::error::PageError;
 use crate::heartbeat::{GuardWatch, Rhythm};
-use crate::layout::{Header, Layout, MAGIC, Slot, VERSION, file_len, map};
+use crate::layout::{
+    Header, Layout, MAGIC, PATH_LEN, Paths, STATE_DIR_OFFSET, Slot, VERSION, file_len, map,
+    reserve_head,
+};
 use crate::lock::{DaemonLock, boot_id};
 use crate::session::SessionWriter;
 
@@ -32,6 +36,10 @@ pub const DEFAULT_SLOTS: usize = 256;
 
 /// The most slots that a page may have: half a gigabyte of paths.
 const MAX_SLOTS: usize = 65_536;
+
+/// What the names of page files begin and end with.
+const PREFIX: &str = "conclave-";
+const SUFFIX: &str = ".page";
 
 const ENV_PAGE: &str = "CONCLAVE_PAGE";
 const ENV_PID: &str = "CONCLAVE_GUARD_PID";
@@ -137,9 +145,11 @@ impl Page {
 
     /// Makes the page a new guard's. What the old one's daemon has on it stays until that daemon
     /// is known to be dead.
-    pub(crate) fn take_over(&self, nonce: u64, rhythm: Rhythm) {
+    pub(crate) fn take_over(&self, nonce: u64, rhythm: Rhythm, state_dir: &Path) {
         let header = self.header();
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let state_dir = state_dir.as_os_str().as_bytes();
+        header.state_dir.store(if state_dir.len() < PATH_LEN { state_dir } else { b"" });
         header.guard_nonce.store(nonce, SeqCst);
         header.guard_pid.store(std::process::id().into(), SeqCst);
         header.beat_period_ns.store(nanos(rhythm.period), SeqCst);
@@ -152,6 +162,16 @@ impl Page {
 
     pub(crate) fn slots(&self) -> &'static [Slot] {
         self.layout.slots
+    }
+
+    /// Makes room for the paths of a slot.
+    pub(crate) fn reserve_paths(&self, index: usize) -> Result<(), PageError> {
+        self.layout.reserve_paths(index).map_err(|error| PageError::NoRoom { source: error.into() })
+    }
+
+    /// The paths of a slot of that index.
+    pub(crate) fn paths(&self, index: usize) -> &'static Paths {
+        &self.layout.paths[index]
     }
 }
 
@@ -227,10 +247,10 @@ impl PageFile {
         let file = rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(errno)?;
         let locked = lock(path)?;
-        // Allocated now, so that no later write finds the file system full.
         let len = u64::try_from(file_len(slots)).unwrap_or(u64::MAX);
-        fallocate(&file, FallocateFlags::empty(), 0, len).map_err(errno)?;
-        let page = Page { layout: map(&file, slots).map_err(errno)? };
+        rustix::fs::ftruncate(&file, len).map_err(errno)?;
+        reserve_head(&file, slots).map_err(errno)?;
+        let page = Page { layout: map(file, slots).map_err(errno)? };
         let header = page.header();
         header.version.store(VERSION, SeqCst);
         header.slots.store(u64::try_from(slots).unwrap_or(u64::MAX), SeqCst);
@@ -271,17 +291,49 @@ impl PageFile {
         if !(1..=MAX_SLOTS).contains(&slots) || u64::try_from(file_len(slots)) != Ok(len) {
             return Err(foreign("its size is wrong"));
         }
-        Ok(Page { layout: map(&file, slots).map_err(errno)? })
+        Ok(Page { layout: map(file, slots).map_err(errno)? })
     }
 }
 
 /// Where the page of a state directory lies: on tmpfs, under a name that any guard of that
-/// directory finds again.
+/// directory finds again. The directory must be spelled canonically.
 pub(crate) fn page_path(state_dir: &Path) -> Result<PathBuf, PageError> {
-    let canonical = fs::canonicalize(state_dir).map_err(|source| io_error(state_dir, source))?;
-    let digest = Sha256::digest(canonical.as_os_str().as_bytes());
+    let digest = Sha256::digest(state_dir.as_os_str().as_bytes());
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Ok(memory_directory()?.join(format!("conclave-{hex}.page")))
+    Ok(memory_directory()?.join(format!("{PREFIX}{hex}{SUFFIX}")))
+}
+
+/// Removes the pages beside `page` whose guard is dead and whose state directory no longer exists:
+/// nobody would ever come back to them.
+pub(crate) fn sweep(page: &Path) -> io::Result<()> {
+    let Some(directory) = page.parent() else { return Ok(()) };
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        if name.starts_with(PREFIX.as_bytes())
+            && name.ends_with(SUFFIX.as_bytes())
+            && is_abandoned(&entry.path()).unwrap_or(false)
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_abandoned(page: &Path) -> io::Result<bool> {
+    let file = fs::File::open(page)?;
+    let mut head = [0; 16];
+    file.read_exact_at(&mut head, 0)?;
+    if head[..8] != MAGIC.to_ne_bytes() || head[8..] != VERSION.to_ne_bytes() {
+        return Ok(false);
+    }
+    let mut path = [0; PATH_LEN];
+    file.read_exact_at(&mut path, STATE_DIR_OFFSET.try_into().unwrap_or(u64::MAX))?;
+    let len = path.iter().position(|&byte| byte == 0).unwrap_or(0);
+    // One that is not noted down, or not yet, is never swept. The lock is only tried where it
+    // cannot be in a living guard's way.
+    Ok(len > 0 && !Path::new(OsStr::from_bytes(&path[..len])).try_exists()? && lock(page).is_ok())
 }
 
 /// A directory on tmpfs for pages.
@@ -361,7 +413,7 @@ pub(crate) mod tests {
     fn a_page_is_found_again_and_excludes_a_second_guard() {
         let directory = tempfile::tempdir().unwrap();
         let first = PageFile::open_or_create(&path(&directory), 3).unwrap();
-        first.page.take_over(7, Rhythm::default());
+        first.page.take_over(7, Rhythm::default(), Path::new("/"));
         let second = PageFile::open_or_create(&path(&directory), 3);
         assert!(matches!(second, Err(PageError::InUse { .. })), "{second:?}");
         drop(first);
@@ -383,7 +435,7 @@ pub(crate) mod tests {
         ] {
             let directory = tempfile::tempdir().unwrap();
             let old = PageFile::open_or_create(&path(&directory), 3).unwrap();
-            old.page.take_over(7, Rhythm::default());
+            old.page.take_over(7, Rhythm::default(), Path::new("/"));
             let mut bytes = fs::read(path(&directory)).unwrap();
             drop(old);
             spoil(&mut bytes);
@@ -406,5 +458,28 @@ pub(crate) mod tests {
         fs::set_permissions(path(&directory), open).unwrap();
         let refused = PageFile::open_or_create(&path(&directory), 3);
         assert!(matches!(refused, Err(PageError::Io { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn only_pages_without_guard_and_state_directory_are_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(format!("conclave-{name}.page"));
+        let make = |name: &str, state_dir: &Path| {
+            let file = PageFile::create(&at(name), 1).unwrap();
+            file.page.take_over(7, Rhythm::default(), state_dir);
+            file
+        };
+        let gone = Path::new("/nowhere/at/all");
+        drop(make("abandoned", gone));
+        drop(make("waiting", directory.path()));
+        let _guard = make("running", gone);
+        fs::write(at("garbage"), "not a page").unwrap();
+        drop(PageFile::create(&directory.path().join("another.page"), 1).unwrap());
+        sweep(&at("mine")).unwrap();
+        assert!(!at("abandoned").exists());
+        for name in ["waiting", "running", "garbage"] {
+            assert!(at(name).exists(), "{name}");
+        }
+        assert!(directory.path().join("another.page").exists());
     }
 }

@@ -8,8 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
-    waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
 };
 
 use crate::clock::Reading;
@@ -120,21 +119,12 @@ impl Daemon {
         silent >= if beats == self.beats_before { START_LIMIT } else { rhythm.stale_after }
     }
 
-    /// How it ended, if it has. As process 1 this reaps whatever else has ended, too.
+    /// How it ended, if it has. This reaps whatever else has ended too, as process 1 must.
     pub(crate) fn reap(&self) -> Option<Death> {
-        if getpid().is_init() {
-            self.reap_all()
-        } else if self.own {
-            waitpid(Some(self.pid), WaitOptions::NOHANG).ok()?.map(|(_, status)| death(status))
-        } else {
-            is_dead(&self.pidfd).then_some(Death::Orphan)
-        }
-    }
-
-    fn reap_all(&self) -> Option<Death> {
-        let orphan = (!self.own && is_dead(&self.pidfd)).then_some(Death::Orphan);
-        let reaped = reap_children(|pid| pid == self.pid);
-        if self.own { reaped } else { orphan }
+        let reaped = reap_children(Some(self.pid));
+        // As process 1 the guard may have inherited, and so reaped, even an orphan.
+        let orphan = !self.own && is_dead(&self.pidfd);
+        if orphan { Some(Death::Orphan) } else { reaped }
     }
 }
 
@@ -145,11 +135,11 @@ impl AsFd for Daemon {
     }
 }
 
-/// Reaps everything that has ended, as process 1 must; says how the wanted one did.
-pub(crate) fn reap_children(wanted: impl Fn(Pid) -> bool) -> Option<Death> {
+/// Reaps everything that has ended; says how the wanted one did.
+pub(crate) fn reap_children(wanted: Option<Pid>) -> Option<Death> {
     let mut found = None;
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
-        if wanted(pid) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if Some(pid) == wanted {
             found = Some(death(status));
         }
     }

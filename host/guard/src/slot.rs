@@ -84,7 +84,8 @@ impl Page {
     ///
     /// # Errors
     /// [`PageError::NoSession`] and [`PageError::Expired`] without a session that stands;
-    /// [`PageError::Full`] when all slots are taken; [`PageError::BadPath`] for paths that are
+    /// [`PageError::Full`] when all slots are taken; [`PageError::NoRoom`] when memory is;
+    /// [`PageError::BadPath`] for paths that are
     /// relative, hold a NUL, or are longer than 4095 bytes.
     pub fn claim(
         &self,
@@ -110,14 +111,18 @@ impl Page {
             return Err(PageError::Expired { session: session.id });
         }
         let (index, slot, version) = self.take_free()?;
+        if let Err(error) = self.reserve_paths(index) {
+            slot.state.store(version << STATE_BITS | FREE, SeqCst);
+            return Err(error);
+        }
         slot.kind.store(kind as u64, SeqCst);
         slot.session_id.store(session.id.0, SeqCst);
         slot.token.store(token.0, SeqCst);
         slot.directory.store(directory_key(dest), SeqCst);
         slot.reset_inode.store(0, SeqCst);
         slot.failure.store(0, SeqCst);
-        slot.dest.store(dest);
-        slot.staged.store(staged);
+        self.paths(index).dest.store(dest);
+        self.paths(index).staged.store(staged);
         slot.state.store(version << STATE_BITS | CLAIMED, SeqCst);
         fence(SeqCst);
         Ok(SlotId { index, version })
@@ -167,8 +172,8 @@ impl Page {
                 kind: slot.kind(),
                 session: SessionId(slot.session_id.load(SeqCst)),
                 token: Token(slot.token.load(SeqCst)),
-                dest: path(&slot.dest),
-                staged: path(&slot.staged),
+                dest: path(&self.paths(index).dest),
+                staged: path(&self.paths(index).staged),
             })
         };
         self.slots().iter().enumerate().filter_map(claim).collect()

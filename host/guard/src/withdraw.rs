@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use rustix::fs::{Mode, OFlags, fsync, lstat, open, rename, unlink};
 use rustix::io::{Errno, Result, retry_on_intr};
 
-use crate::layout::{PATH_LEN, Slot};
+use crate::layout::{PATH_LEN, Paths, Slot};
 use crate::slot::Kind;
 
 /// Room for the paths of one slot, made before it is needed.
@@ -25,9 +25,14 @@ impl Buffers {
 }
 
 /// Withdraws the effect of a pinned slot; with `sync`, so that it stays away after a power loss.
-pub(crate) fn withdraw(slot: &Slot, buffers: &mut Buffers, sync: bool) -> Result<()> {
-    slot.dest.load(&mut buffers.dest);
-    slot.staged.load(&mut buffers.staged);
+pub(crate) fn withdraw(
+    slot: &Slot,
+    paths: &Paths,
+    buffers: &mut Buffers,
+    sync: bool,
+) -> Result<()> {
+    paths.dest.load(&mut buffers.dest);
+    paths.staged.load(&mut buffers.staged);
     let (dest, staged) = (path(&buffers.dest)?, path(&buffers.staged)?);
     match slot.kind() {
         Kind::Manifest => {
@@ -117,7 +122,7 @@ mod tests {
         let watch = inotify::init(flags).unwrap();
         inotify::add_watch(&watch, directory.path(), inotify::WatchFlags::DELETE).unwrap();
 
-        withdraw(&page.slots()[0], &mut Buffers::new(), true).unwrap();
+        withdraw(&page.slots()[0], page.paths(0), &mut Buffers::new(), true).unwrap();
 
         let mut buffer = [MaybeUninit::uninit(); 512];
         let mut events = inotify::Reader::new(&watch, &mut buffer);

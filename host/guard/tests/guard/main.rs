@@ -74,7 +74,9 @@ fn frozen_daemon() {
     let last = pair.events().into_iter().rfind(|e| e.what == "extended").unwrap_or(placed.clone());
     let gone = pair.await_withdrawn();
     pair.assert_before_expiry(&last, gone);
-    assert_eq!(fs::read_to_string(pair.role_file()).unwrap(), STANDBY);
+    let started = pair.await_event("started", 2);
+    assert!(started.detail.starts_with("claims=0 "), "{started:?}");
+    assert!(started.detail.ends_with(&format!(" role={STANDBY}")), "{started:?}");
     let second = pair.await_event("placed", 2);
     assert_ne!(second.pid, placed.pid);
     assert!(pair.events().iter().all(|event| event.what != "adopted"));
@@ -244,7 +246,8 @@ fn old_pair_dead() {
     assert!(pair.manifest().exists());
     let mut next = pair.another();
     let started = pair.await_event("started", 2);
-    assert_eq!(started.detail, "claims=0 session=none", "cleaned up before anything else");
+    let clean = format!("claims=0 session=none role={STANDBY}");
+    assert_eq!(started.detail, clean, "cleaned up before anything else");
     pair.await_event("placed", 2);
     assert!(pair.events().iter().all(|event| event.what != "adopted"));
     assert_eq!(next.stop(), Some(0));

@@ -86,7 +86,9 @@ impl StandIn {
         let session = self.attached.page.session();
         let claims = self.attached.page.claims();
         let known = session.map_or("none".to_owned(), |session| session.id.to_string());
-        self.tell("started", &format!("claims={} session={known}", claims.len()));
+        let role = fs::read_to_string(self.directory.join("role")).unwrap_or_default();
+        let detail = format!("claims={} session={known} role={role}", claims.len());
+        self.tell("started", &detail);
         let events = fs::read_to_string(self.directory.join("events")).unwrap();
         self.start = events.matches("|started|").count().try_into().unwrap();
 
