@@ -69,12 +69,30 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// What the demo starts
+    #[command(subcommand, hide = true)]
+    StandIn(StandIn),
     /// The guard's other half; started by `conclave run` and `conclave podmaster`
     #[command(hide = true, disable_help_flag = true)]
     Daemon {
         /// What the guard was called with
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+}
+
+/// What the demo starts.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum StandIn {
+    /// A process in place of a pod
+    Pod {
+        /// Which, for people who look at the process list
+        name: String,
+    },
+    /// A node that ends with the demo
+    Node {
+        /// Its configuration file
+        config: PathBuf,
     },
 }
 

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, ConfigCommand, exit};
+use crate::cli::{Cli, Command, ConfigCommand, StandIn, exit};
 use crate::config::{ConfigErrors, Warning};
+use crate::demo;
 
 /// Runs what was asked for. Words go to standard error, data to standard output.
 pub fn dispatch(cli: Cli) -> ExitCode {
@@ -20,7 +21,14 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Daemon { arguments } => run::daemon(arguments),
         Command::Config(ConfigCommand::Check { file }) => check::check(&file),
         Command::Status(status) => status::status(&status),
-        Command::Demo => anyhow::Result::Ok(exit::FAILURE),
+        Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),
+        Command::StandIn(StandIn::Pod { .. }) => {
+            demo::stand_in::pod();
+            Ok(exit::SUCCESS)
+        }
+        Command::StandIn(StandIn::Node { config }) => {
+            demo::stand_in::node(&config).map(|()| exit::FAILURE).map_err(Into::into)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "conclave", &mut std::io::stdout());
             Ok(exit::SUCCESS)
