@@ -175,14 +175,14 @@ enum Stop {
     Abort,
 }
 
-/// A session that expired with a daemon alive.
+/// A session that expired.
 struct Expiry {
     version: u64,
     /// When the daemon is killed unless it has released everything.
     kill_at: Reading,
     /// When withdrawing is tried again.
     retry: Reading,
-    /// Whether the daemon was either spared or killed.
+    /// Whether its daemon was spared, or is dead: the next one is not to blame for what is left.
     settled: bool,
 }
 
@@ -270,14 +270,22 @@ impl Guard {
         let retry = now.after(RETRY);
         match &mut self.expiry {
             Some(expiry) if expiry.version == session.version => {
-                if self.daemon.is_some() && now.is_past(expiry.retry) && self.lanes.are_finished() {
+                if self.daemon.is_some()
+                    && self.page.page.claimed() > 0
+                    && now.is_past(expiry.retry)
+                    && self.lanes.are_finished()
+                {
                     expiry.retry = retry;
                     self.lanes.order(false);
                 }
             }
             expiry => {
-                let kill_at = session.deadline.after(session.margin / 4);
-                *expiry = Some(Expiry { version: session.version, kill_at, retry, settled: false });
+                *expiry = Some(Expiry {
+                    version: session.version,
+                    kill_at: session.deadline.after(session.margin / 4),
+                    retry,
+                    settled: self.daemon.is_none(),
+                });
                 if self.daemon.is_some() {
                     self.lanes.order(false);
                 } else if self.cleanup.is_none() {
@@ -369,6 +377,9 @@ impl Guard {
         let lived = Duration::from_nanos(now.raw_ns.saturating_sub(daemon.started.raw_ns));
         self.daemon = None;
         self.orphan_since = None;
+        if let Some(expiry) = &mut self.expiry {
+            expiry.settled = true;
+        }
         self.last_code = death.code();
         self.page.page.free_unfinished();
 

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         trial("a_new_guard_enforces_the_old_deadline_and_waits_for_the_old_daemon", old_pair_alive),
         trial("a_new_guard_cleans_up_after_a_dead_pair_and_adopts_nothing", old_pair_dead),
         trial("what_cannot_be_withdrawn_is_an_error_at_the_end", still_in_place),
+        trial("a_daemon_is_not_blamed_for_what_an_earlier_one_left", stuck),
         trial("the_guard_is_small", small),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -261,6 +262,17 @@ fn still_in_place() {
     assert_eq!(pair.wait(), Some(stand_in::GUARD_ERROR.into()));
     assert!(pair.log().contains("/proc/version"), "{}", pair.log());
     assert!(pair.page().exists(), "the next guard shall see it");
+}
+
+fn stuck() {
+    let mut pair = Pair::start("crash-and-get-stuck");
+    let stuck = pair.await_event("stuck", 1);
+    let later = pair.await_event("still idle", 1);
+    assert_eq!(stuck.pid, later.pid, "it was left to go on trying");
+    assert!(!pair.log().contains("killed it"), "{}", pair.log());
+    assert!(pair.log().contains("cannot withdraw path=/proc/version"), "{}", pair.log());
+    assert!(!pair.manifest().exists(), "what can go is gone");
+    assert_eq!(pair.stop(), Some(stand_in::GUARD_ERROR.into()));
 }
 
 fn small() {

@@ -99,6 +99,11 @@ impl StandIn {
                 thread::sleep(Duration::from_secs(60));
             },
             "hang-once" => return self.idle(),
+            "crash-and-get-stuck" if session.is_some_and(|session| session.expired) => {
+                self.tell("stuck", "");
+                return self.idle();
+            }
+            "crash-and-get-stuck" if self.start > 1 => return CRASH_CODE.into(),
             _ => {}
         }
         match session.filter(|session| session.stands(Reading::now())) {
@@ -109,7 +114,7 @@ impl StandIn {
             }
         }
         match self.behaviour.as_str() {
-            "place-then-crash" => CRASH_CODE.into(),
+            "place-then-crash" | "crash-and-get-stuck" => CRASH_CODE.into(),
             "place-then-final" => FINAL_CODE.into(),
             _ => self.stay(),
         }
@@ -119,7 +124,7 @@ impl StandIn {
         self.confirmed = Reading::now();
         let deadline = self.confirmed.after(TTL - MARGIN);
         self.attached.session.begin(SessionId(session), deadline, MARGIN).unwrap();
-        if self.behaviour == "claim-what-cannot-go" {
+        if matches!(self.behaviour.as_str(), "claim-what-cannot-go" | "crash-and-get-stuck") {
             let path = Path::new("/proc/version");
             self.attached.page.claim(Kind::Manifest, Token(1), path, Path::new("/no/s")).unwrap();
         }
@@ -214,9 +219,14 @@ impl StandIn {
     }
 
     fn idle(&self) -> ExitCode {
+        let mut beats = 0;
         while !self.stop.load(SeqCst) {
             thread::sleep(PERIOD / 2);
             self.attached.page.beat(Reading::now());
+            beats += 1;
+            if beats == 20 {
+                self.tell("still idle", "");
+            }
         }
         0.into()
     }
