@@ -20,6 +20,10 @@ use crate::role_file::RoleFile;
 use crate::settings::{ElectionManifests, Handling, ManifestDirectory};
 use crate::source::{Contents, Source};
 
+/// How many reasons a fitness has, and how long each may be.
+const MAX_REASONS: usize = 10;
+const MAX_REASON_CHARS: usize = 400;
+
 /// Where this node stands in the election, as far as it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stand {
@@ -89,7 +93,7 @@ pub(crate) struct Contest {
     pub(crate) problems: Vec<Problem>,
     /// Placing failed: until when that counts against this node though it no longer tries.
     pub(crate) failed: Option<(String, Instant)>,
-    /// The term whose gate was found closed: nothing is placed in it any more.
+    /// The term whose gate was found closed: it is not asked again before the next rescan.
     pub(crate) closed: Option<Token>,
     /// The term that was reported as placed.
     pub(crate) placed: Option<Token>,
@@ -119,7 +123,9 @@ impl Contest {
             .filter_map(|f| Some((f.name.clone(), file(&f.destination, f.handling)?)))
             .collect();
         let role_file = set.role_file.as_deref().and_then(Target::new).map(|target| {
-            let inherited = ledger.iter().any(|entry| entry.path == target.path());
+            let inherited = ledger
+                .iter()
+                .any(|entry| entry.path == target.path() && entry.file == LedgerFile::RoleFile);
             RoleFile::new(target, scope.election.clone(), scope.node.clone(), inherited)
         });
         let held = ledger
@@ -173,6 +179,7 @@ impl Contest {
 
     /// Takes a stand, and what the policy answers for it.
     pub(crate) fn take_stand(&mut self, stand: Stand) {
+        self.closed = None;
         if self.stand != stand {
             self.stand = stand;
             self.placed = None;
@@ -264,8 +271,8 @@ impl Contest {
         there.map(Manifest::size).max().unwrap_or(0)
     }
 
-    /// Marks what inotify named; without a name, everything in that directory. Whether it concerns this
-    /// election.
+    /// Marks what inotify named; without a name, everything in that directory. Whether it
+    /// concerns this election.
     pub(crate) fn suspect(&mut self, dir: Option<&Path>, name: Option<&Path>) -> bool {
         let manifests = self.manifests.values().map(|manifest| &manifest.target);
         let role = self.role_file.as_ref().map(|role| &role.target);
@@ -379,7 +386,7 @@ impl Contest {
         }
         let fit = unfit.is_empty();
         unfit.append(&mut degraded);
-        Fitness { fit, reasons: unfit, checks: BTreeMap::new() }
+        Fitness { fit, reasons: bounded(unfit), checks: BTreeMap::new() }
     }
 
     fn has_good(&self) -> bool {
@@ -390,6 +397,22 @@ impl Contest {
     fn held_content(&self, name: &str) -> bool {
         self.held.values().any(|held| held.manifest == name && held.content.is_some())
     }
+}
+
+/// Reasons travel in the candidacy's record, which must stay small.
+fn bounded(mut reasons: Vec<String>) -> Vec<String> {
+    let more = reasons.len().saturating_sub(MAX_REASONS);
+    reasons.truncate(MAX_REASONS);
+    for reason in &mut reasons {
+        if let Some((end, _)) = reason.char_indices().nth(MAX_REASON_CHARS) {
+            reason.truncate(end);
+            reason.push('…');
+        }
+    }
+    if more > 0 {
+        reasons.push(format!("and {more} more"));
+    }
+    reasons
 }
 
 impl Directory {
@@ -409,5 +432,20 @@ impl Directory {
             let dir = self.settings.source.display();
             degraded.push(format!("{name} in {dir} has the name of another manifest"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stay_few_and_short() {
+        let many = (0..12).map(|n| format!("{n}{}", "ü".repeat(1000))).collect();
+        let reasons = bounded(many);
+        assert_eq!(reasons.len(), 11);
+        assert!(reasons[..10].iter().all(|reason| reason.chars().count() == 401));
+        assert_eq!(reasons[10], "and 2 more");
+        assert_eq!(bounded(vec!["one".into()]), ["one"]);
     }
 }

@@ -34,7 +34,10 @@ pub enum ManifestsError {
         second: ElectionName,
     },
     /// A destination names no file.
-    #[error("{} cannot be a destination: it does not name a file in a directory", path.display())]
+    #[error(
+        "{} cannot be a destination: it must name a file in a directory, in UTF-8",
+        path.display()
+    )]
     NotAFileName {
         /// The destination.
         path: PathBuf,

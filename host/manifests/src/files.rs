@@ -30,9 +30,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `None` when `path` does not name a file in a directory.
+    /// `None` when `path` does not name a file in a directory, or is not UTF-8 text, which the
+    /// ledger could not hold.
     pub(crate) fn new(path: &Path) -> Option<Target> {
         let path = std::path::absolute(path).ok()?;
+        path.to_str()?;
         let dir = path.parent()?.to_owned();
         let name = path.file_name()?.to_str()?.to_owned();
         Some(Target { path, dir, name })

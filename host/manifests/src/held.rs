@@ -72,8 +72,8 @@ impl Held {
         held
     }
 
-    /// Compares what is found with `wanted`. The file is read unless it is untouched since it was last found
-    /// right; `suspect` says that inotify reported something.
+    /// Compares what is found with `wanted`. The file is read unless it is untouched since it was
+    /// last found right; `suspect` says that inotify reported something.
     pub(crate) fn compare(&mut self, found: Found, wanted: &Content, suspect: bool) -> Condition {
         match found {
             Found::Nothing => Condition::Damaged(Damage::Deleted),
@@ -101,9 +101,9 @@ impl Held {
             .is_ok_and(|(bytes, _)| Digest::of(&bytes) == self.digest)
     }
 
-    /// Takes the file out of its place. What somebody changed is set aside by a rename, which needs neither
-    /// time nor space; where that fails the file goes, because leading twice is worse. Returns
-    /// where it was set aside.
+    /// Takes the file out of its place. What somebody changed is set aside by a rename, which
+    /// needs neither time nor space; where that fails the file goes, because leading twice is
+    /// worse. Returns where it was set aside.
     pub(crate) fn take_out(&self) -> Result<Option<PathBuf>, FileError> {
         let path = self.target.path();
         // A staged file is no effect yet; that it cannot be removed is no reason to stop here.

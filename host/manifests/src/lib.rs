@@ -1,9 +1,10 @@
 //! The manifest loop: puts an election's manifests in place and takes them out.
 //!
 //! Plain threads around blocking file operations. Each set of destination directories has a
-//! [worker](worker) and each source directory a [reader](reader), so that a disk that hangs holds up only the
-//! elections that use it; [watch] wakes them when something changes. Commands go in through [`Manifests`],
-//! [`ManifestEvent`]s come out, and every exclusive effect passes the [`Gate`] of the guard.
+//! worker and each source directory a reader, so that a disk that hangs holds up only the
+//! elections that use it; one inotify instance wakes them when something changes. Commands go in
+//! through [`Manifests`], [`ManifestEvent`]s come out, and every exclusive effect passes the
+//! [`Gate`] of the guard.
 //!
 //! What must always hold:
 //!

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -34,7 +35,8 @@ pub struct Manifests {
 
 impl Manifests {
     /// Starts the loop: it reads the sources and reports fitness and manifests, but touches no
-    /// destination until it is told this node's stand in an election. [`clean`](crate::clean) comes first.
+    /// destination until it is told this node's stand in an election. [`clean`](crate::clean())
+    /// comes first.
     ///
     /// # Errors
     /// When the settings contradict themselves, or a thread cannot be started.
@@ -109,8 +111,9 @@ impl Manifests {
     }
 
     /// Removes the election's exclusive effects and makes sure, then answers with
-    /// [`ManifestEvent::Withdrawn`]; late, if the disk hangs. What runs everywhere stays. Of an election that is
-    /// not configured, [`clean`](crate::clean) withdrew everything at the start, or the ledger still names it.
+    /// [`ManifestEvent::Withdrawn`]; late, if the disk hangs. What runs everywhere stays. Of an
+    /// election that is not configured, [`clean`](crate::clean()) withdrew everything at the start,
+    /// or the ledger still names it.
     pub fn withdraw(&self, election: &ElectionName, op: OpId) {
         let message = Message::Withdraw { election: election.clone(), op };
         if self.send(election, message).is_ok() {
@@ -246,7 +249,21 @@ fn subjects(set: &ElectionManifests, worker: &Sender<Message>) -> Vec<(PathBuf, 
     subjects
 }
 
+/// A thread that panics takes the process along: the guard starts another daemon, which goes on
+/// where this one stopped, while one that had lost a thread would never place or withdraw again.
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), ManifestsError> {
+    struct AbortOnPanic;
+    impl Drop for AbortOnPanic {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                process::abort();
+            }
+        }
+    }
+    let run = move || {
+        let _abort = AbortOnPanic;
+        run();
+    };
     let thread = thread::Builder::new().name(name.clone()).spawn(run);
     thread.map(drop).map_err(|source| ManifestsError::Thread { name, source })
 }

@@ -93,16 +93,16 @@ pub(crate) struct Reader {
 impl Reader {
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
-        let mut closed = BTreeSet::new();
+        let mut whole = BTreeSet::new();
         loop {
             self.watch();
-            let soon = self.look(&closed);
-            closed.clear();
+            let soon = self.look(&whole);
+            whole.clear();
             let wait = if soon { SETTLE.min(self.rescan) } else { self.rescan };
             let mut message = self.inbox.recv_timeout(wait);
             loop {
                 match message {
-                    Ok(ReaderMessage::Changed(change)) => self.note(change, &mut closed),
+                    Ok(ReaderMessage::Changed(change)) => self.note(change, &mut whole),
                     Ok(ReaderMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => break,
                 }
@@ -111,16 +111,19 @@ impl Reader {
         }
     }
 
-    /// Names in our own directory whose writer is done with them.
-    fn note(&self, change: Change, closed: &mut BTreeSet<String>) {
-        if change.dir.as_deref() == Some(&*self.dir)
+    /// Files that were moved into our own directory are whole. One that is written in place may
+    /// be opened by its next writer before it is read, so it has to rest first.
+    fn note(&self, change: Change, whole: &mut BTreeSet<String>) {
+        if change.moved
+            && change.dir.as_deref() == Some(&*self.dir)
             && let Some(name) = change.name.and_then(|name| name.into_string().ok())
         {
-            closed.insert(name);
+            whole.insert(name);
         }
     }
 
-    /// Before every look, so that nothing happens unseen between the two. Links are watched at both ends.
+    /// Before every look, so that nothing happens unseen between the two. Links are watched at
+    /// both ends.
     fn watch(&self) {
         self.watch_dir(&self.dir);
         let mut ends = BTreeSet::new();
@@ -147,19 +150,19 @@ impl Reader {
     }
 
     /// Looks at everything; whether to look again soon.
-    fn look(&mut self, closed: &BTreeSet<String>) -> bool {
+    fn look(&mut self, whole: &BTreeSet<String>) -> bool {
         let mut soon = false;
         for subject in &mut self.subjects {
             match subject {
                 Subject::File { watched, path, deliver } => {
                     let name = path.file_name().and_then(|name| name.to_str());
-                    match watched.look(name.is_some_and(|name| closed.contains(name))) {
+                    match watched.look(name.is_some_and(|name| whole.contains(name))) {
                         Look::Same => {}
                         Look::Unsettled => soon = true,
                         Look::Read(result) => deliver(result.map_err(|error| phrase(&error))),
                     }
                 }
-                Subject::Directory(directory) => soon |= directory.look(&self.dir, closed),
+                Subject::Directory(directory) => soon |= directory.look(&self.dir, whole),
             }
         }
         soon
@@ -167,7 +170,7 @@ impl Reader {
 }
 
 impl DirectorySubject {
-    fn look(&mut self, dir: &Path, closed: &BTreeSet<String>) -> bool {
+    fn look(&mut self, dir: &Path, whole: &BTreeSet<String>) -> bool {
         let names = match source::list(dir) {
             Ok(names) if names.len() > MAX_MANIFESTS => {
                 return self
@@ -188,7 +191,7 @@ impl DirectorySubject {
                         latest: None,
                         missing_since: None,
                     });
-                    match member.watched.look(closed.contains(&name)) {
+                    match member.watched.look(whole.contains(&name)) {
                         Look::Same => {}
                         Look::Unsettled => soon = true,
                         Look::Read(result) => {

@@ -17,7 +17,8 @@ pub struct RenderError {
 pub enum RenderProblem {
     /// Nobody gave this variable a value.
     #[error(
-        "unknown variable {name}; give it a value on the node or from the policy, or write $${{{name}}} for the literal text"
+        "unknown variable {name}; give it a value on the node or from the policy, \
+         or write $${{{name}}} for the literal text"
     )]
     Unknown {
         /// Its name.
@@ -31,7 +32,8 @@ pub enum RenderProblem {
     },
     /// `${` without what follows it.
     #[error(
-        "expected ${{NAME}} with letters, digits and underscores, not starting with a digit; write $${{ for a literal ${{"
+        "expected ${{NAME}} with letters, digits and underscores, not starting with a digit; \
+         write $${{ for a literal ${{"
     )]
     Malformed,
 }

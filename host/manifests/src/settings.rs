@@ -8,6 +8,7 @@ use conclave_core::ids::{ElectionName, NodeName};
 use conclave_core::record::Attributes;
 
 use crate::error::ManifestsError;
+use crate::files::Target;
 
 /// Everything that the manifest loop needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl ManifestSettings {
             }
             let paths = set.files.iter().map(|file| file.destination.as_path());
             for path in paths.chain(set.role_file.as_deref()) {
-                if path.file_name().is_none() || path.parent().is_none() {
+                if Target::new(path).is_none() {
                     return Err(ManifestsError::NotAFileName { path: path.to_owned() });
                 }
                 if let Some(other) = destinations.insert(path, &set.election) {
@@ -58,6 +59,12 @@ impl ManifestSettings {
                         second: set.election.clone(),
                     });
                 }
+            }
+        }
+        let dirs = self.elections.iter().flat_map(|set| &set.directories);
+        for path in dirs.map(|directory| &directory.destination) {
+            if Target::new(&path.join("manifest.yaml")).is_none() {
+                return Err(ManifestsError::NotAFileName { path: path.to_owned() });
             }
         }
         Ok(())

@@ -78,6 +78,9 @@ enum StepError {
     Gate(#[from] GateError),
     #[error(transparent)]
     File(#[from] FileError),
+    /// Whether it took effect is unknown.
+    #[error(transparent)]
+    Rename(FileError),
     #[error(transparent)]
     RoleFile(#[from] RoleFileError),
 }
@@ -221,8 +224,8 @@ impl Contest {
         }
     }
 
-    /// The ledger could not be written: what needed an entry is not done.
-    pub(crate) fn give_up(&mut self, plan: &mut Plan, error: &LedgerError, tools: &mut Tools<'_>) {
+    /// The ledger could not be written: nothing of the plan is done.
+    pub(crate) fn give_up(&mut self, plan: &mut Plan, error: &LedgerError) {
         let reason = phrase(error);
         let alarm = match error {
             LedgerError::Owned { path, .. } => {
@@ -231,10 +234,7 @@ impl Contest {
             _ => Alarm::Ledger { reason: reason.clone() },
         };
         self.problems.push(Problem { reason: reason.clone(), unfit: true, alarm: Some(alarm) });
-        if let Some(token) = self.token() {
-            self.not_placed(token, reason, tools);
-        }
-        *plan = Plan::default();
+        *plan = Plan { blocked: Some(reason), ..Plan::default() };
     }
 
     /// Does what was planned.
@@ -321,7 +321,7 @@ impl Contest {
                 if step.cause != Cause::Keep {
                     done = self.put(&step, tools);
                     if done.is_err() {
-                        self.drop_step(step, tools);
+                        self.undo(step, &done, token, tools);
                         break;
                     }
                     at = Instant::now();
@@ -378,7 +378,23 @@ impl Contest {
         if !slot.is_some_and(|slot| slot.open()) {
             return Err(StepError::Closed);
         }
-        Ok(files::rename(&step.target.staged(), step.target.path())?)
+        files::rename(&step.target.staged(), step.target.path()).map_err(StepError::Rename)
+    }
+
+    /// After a rename that failed, the file counts as in place until it is withdrawn: some file
+    /// systems report failure for what they did.
+    fn undo(
+        &mut self,
+        step: Step,
+        done: &Result<(), StepError>,
+        token: Token,
+        tools: &mut Tools<'_>,
+    ) {
+        if matches!(done, Err(StepError::Rename(_))) {
+            self.hold(Step { cause: Cause::New, ..step }, Some(token), tools);
+        } else {
+            self.drop_step(step, tools);
+        }
     }
 
     /// Takes back what was prepared for a file that did not get into place.
@@ -386,13 +402,17 @@ impl Contest {
         if let Err(error) = files::remove(&step.target.staged()) {
             tracing::warn!(error = phrase(&error), "a staged file stays behind");
         }
-        if !self.held.contains_key(step.target.path()) {
-            tools.forget.push(step.target.path().to_owned());
-        }
-        if let Some(slot) = &step.slot
-            && !release(&**slot)
-        {
-            tracing::warn!(path = %step.target.path().display(), "the guard keeps its watch");
+        let path = step.target.path();
+        match (self.held.get_mut(path), step.slot) {
+            // What is in place stays watched over.
+            (Some(held), Some(slot)) => held.slot = Some(slot),
+            (Some(_), None) => {}
+            (None, slot) => {
+                tools.forget.push(path.to_owned());
+                if slot.is_some_and(|slot| !release(&*slot)) {
+                    tracing::warn!(path = %path.display(), "the guard keeps its watch");
+                }
+            }
         }
     }
 

@@ -43,7 +43,10 @@ pub(crate) enum SourceError {
     #[error("{} is not a regular file", path.display())]
     NotAFile { path: PathBuf },
     /// It is larger than any manifest.
-    #[error("{} has more than {MAX_MANIFEST_BYTES} bytes, which no kubelet can mirror", path.display())]
+    #[error(
+        "{} has more than {MAX_MANIFEST_BYTES} bytes, which no kubelet can mirror",
+        path.display()
+    )]
     TooLarge { path: PathBuf },
     /// It is not text.
     #[error("{} is not UTF-8 text (byte {offset})", path.display())]
@@ -89,8 +92,9 @@ impl Watched {
         Watched { path, literal, last: None }
     }
 
-    /// Looks at the file and reads it if it changed. With `closed`, its writer is known to be done with it.
-    pub(crate) fn look(&mut self, closed: bool) -> Look {
+    /// Looks at the file and reads it if it changed. With `whole`, it was moved into place and
+    /// need not rest.
+    pub(crate) fn look(&mut self, whole: bool) -> Look {
         let meta = match fs::metadata(&self.path) {
             Ok(meta) => meta,
             Err(error) => {
@@ -99,11 +103,11 @@ impl Watched {
             }
         };
         let print = Fingerprint::of(&meta);
-        if !closed && self.last.as_ref().is_some_and(|(last, _)| *last == Some(print)) {
+        if !whole && self.last.as_ref().is_some_and(|(last, _)| *last == Some(print)) {
             return Look::Same;
         }
         let fresh = is_fresh(&meta);
-        if fresh && !closed && meta.is_file() {
+        if fresh && !whole && meta.is_file() {
             return Look::Unsettled;
         }
         match read_stable(&self.path) {
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_until_a_fresh_file_has_rested_unless_its_writer_closed_it() {
+    fn waits_until_a_fresh_file_has_rested_unless_it_was_moved_into_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.yaml");
         let mut watched = Watched::new(path.clone(), true);

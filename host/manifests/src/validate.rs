@@ -1,7 +1,7 @@
 //! What counts as a manifest: YAML or JSON whose every document names its `apiVersion` and `kind`.
 //!
-//! Nothing more is checked: what a pod may say is the kubelet's to know. But a file that is cut short, empty or
-//! something else altogether must never replace a good one.
+//! Nothing more is checked: what a pod may say is the kubelet's to know. But a file that is cut
+//! short, empty or something else altogether must never replace a good one.
 
 use serde::Deserialize;
 
@@ -63,7 +63,8 @@ impl Header {
     }
 }
 
-/// Whether `text` is a manifest. Documents without content, as a closing `---` makes them, are passed over.
+/// Whether `text` is a manifest. Documents without content, as a closing `---` makes them, are
+/// passed over.
 pub fn validate(text: &str) -> Result<(), InvalidManifest> {
     if text.trim_start().starts_with('{') {
         return validate_json(text);

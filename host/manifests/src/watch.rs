@@ -26,6 +26,8 @@ pub(crate) struct Change {
     pub(crate) dir: Option<Arc<Path>>,
     /// What changed in it; without a name, the directory itself, or any part of it.
     pub(crate) name: Option<OsString>,
+    /// Whether it was moved there, and so is whole; otherwise somebody may be writing it.
+    pub(crate) moved: bool,
 }
 
 /// Receives the changes of one directory.
@@ -135,13 +137,14 @@ impl Shared {
         if events.contains(ReadFlags::QUEUE_OVERFLOW) {
             tracing::info!("inotify events were lost, looking at everything again");
             for (_, _, listener) in listeners.values().flatten() {
-                listener(Change { dir: None, name: None });
+                listener(Change { dir: None, name: None, moved: false });
             }
             return;
         }
         let name = name.map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
         for (dir, _, listener) in listeners.get(&id).into_iter().flatten() {
-            listener(Change { dir: Some(Arc::clone(dir)), name: name.clone() });
+            let moved = events.contains(ReadFlags::MOVED_TO);
+            listener(Change { dir: Some(Arc::clone(dir)), name: name.clone(), moved });
         }
         if events.contains(ReadFlags::IGNORED) {
             listeners.remove(&id);
@@ -177,12 +180,15 @@ mod tests {
         let watcher = Watcher::start().unwrap();
         let changes = listen(&watcher, dir.path());
         fs::write(dir.path().join("a.yaml"), "x").unwrap();
-        let named =
-            |name: &str| Change { dir: Some(Arc::from(dir.path())), name: Some(name.into()) };
-        assert_eq!(next(&changes), named("a.yaml"));
+        let named = |name: &str, moved| Change {
+            dir: Some(Arc::from(dir.path())),
+            name: Some(name.into()),
+            moved,
+        };
+        assert_eq!(next(&changes), named("a.yaml", false));
         fs::rename(dir.path().join("a.yaml"), dir.path().join("b.yaml")).unwrap();
-        assert_eq!(next(&changes), named("a.yaml"));
-        assert_eq!(next(&changes), named("b.yaml"));
+        assert_eq!(next(&changes), named("a.yaml", false));
+        assert_eq!(next(&changes), named("b.yaml", true));
     }
 
     #[test]
@@ -198,6 +204,16 @@ mod tests {
         let changes = listen(&watcher, &sub);
         fs::write(sub.join("a"), "x").unwrap();
         assert_eq!(next(&changes).name, Some("a".into()));
+    }
+
+    #[test]
+    fn lost_events_concern_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::start().unwrap();
+        let changes = listen(&watcher, dir.path());
+        let shared = watcher.shared.as_ref().expect("inotify is available");
+        shared.pass_on(-1, ReadFlags::QUEUE_OVERFLOW, None);
+        assert_eq!(next(&changes), Change { dir: None, name: None, moved: false });
     }
 
     #[test]

@@ -91,8 +91,8 @@ impl Contest {
         }
     }
 
-    /// The role file first, because it takes effect soonest; then the manifests; then one sync for each
-    /// directory; and only then the guard's watch ends.
+    /// The role file first, because it takes effect soonest; then the manifests; then one sync
+    /// for each directory; and only then the guard's watch ends.
     fn remove(
         &mut self,
         paths: Vec<PathBuf>,

@@ -23,7 +23,8 @@ use crate::ledger::Ledger;
 use crate::settle::{Plan, Tools, save};
 use crate::watch::{Change, Watcher};
 
-/// How many elections are placed between two looks at the queue, lest a withdrawal wait behind a mass takeover.
+/// How many elections are placed between two looks at the queue, lest a withdrawal wait behind a
+/// mass takeover.
 const BATCH: usize = 32;
 
 /// A probe writes at least this much: a small file may fit where a manifest would not.
@@ -63,6 +64,8 @@ pub(crate) struct Worker {
     /// By directory, why it cannot be written, if it cannot.
     probes: BTreeMap<Arc<Path>, Option<String>>,
     dirty: BTreeSet<ElectionName>,
+    /// What waits until the effects are settled.
+    left: Leftovers,
     started: Instant,
     next_rescan: Instant,
     stopping: Option<Sender<()>>,
@@ -88,6 +91,7 @@ impl Worker {
             sender,
             probes,
             dirty: BTreeSet::new(),
+            left: Leftovers::default(),
             started: now,
             next_rescan: now,
             stopping: None,
@@ -185,7 +189,9 @@ impl Worker {
     fn withdraw(&mut self, election: &ElectionName, op: OpId) {
         let shared = Arc::clone(&self.shared);
         let Some(contest) = self.contests.get_mut(election) else { return };
-        contest.take_stand(Stand::Standby(None));
+        if !matches!(contest.stand, Stand::Standby(_)) {
+            contest.take_stand(Stand::Standby(None));
+        }
         contest.problems.clear();
         let mut tools = tools(&shared);
         let result = contest.withdraw(&mut tools);
@@ -193,7 +199,7 @@ impl Worker {
             tracing::error!(%election, reason, "cannot withdraw");
         }
         (shared.emit)(ManifestEvent::Withdrawn { op, election: election.clone(), result });
-        finish(tools.forget, tools.asides, &shared);
+        self.left.add(tools);
     }
 
     fn changed(&mut self, change: &Change) {
@@ -223,6 +229,9 @@ impl Worker {
             let name = format!("probe-{}-{}", self.shared.mark, self.id);
             *result = files::probe(dir, &name, bytes).err().map(|error| phrase(&error));
         }
+        for contest in self.contests.values_mut() {
+            contest.closed = None;
+        }
         self.dirty.extend(self.contests.keys().cloned());
         // Makes up for a write that failed.
         if let Err(error) = self.shared.ledger.forget(&[]) {
@@ -247,7 +256,7 @@ impl Worker {
                 plans.push((election, contest.plan()));
             }
         }
-        self.enter(&mut plans, &mut tools);
+        self.enter(&mut plans);
         let overdue = now.saturating_duration_since(self.started) >= shared.rescan;
         for (election, plan) in plans {
             if let Some(contest) = self.contests.get_mut(&election) {
@@ -255,11 +264,14 @@ impl Worker {
                 contest.tell(&self.probes, overdue, &|event| (shared.emit)(event));
             }
         }
-        finish(tools.forget, tools.asides, &shared);
+        self.left.add(tools);
+        if self.dirty.is_empty() {
+            self.left.clear_up(&shared);
+        }
     }
 
     /// Enters everything into the ledger with one write; where that is refused, one by one.
-    fn enter(&mut self, plans: &mut [(ElectionName, Plan)], tools: &mut Tools<'_>) {
+    fn enter(&mut self, plans: &mut [(ElectionName, Plan)]) {
         let all = plans.iter().flat_map(|(_, plan)| plan.entries.iter().cloned()).collect();
         if self.shared.ledger.record(all).is_ok() {
             return;
@@ -268,7 +280,7 @@ impl Worker {
             if let Err(error) = self.shared.ledger.record(plan.entries.clone())
                 && let Some(contest) = self.contests.get_mut(election)
             {
-                contest.give_up(plan, &error, tools);
+                contest.give_up(plan, &error);
             }
         }
     }
@@ -284,12 +296,27 @@ fn tools(shared: &Shared) -> Tools<'_> {
     }
 }
 
-/// What can wait until the effects are settled. A ledger that names too much costs the next start a look.
-fn finish(forget: Vec<PathBuf>, asides: Vec<(PathBuf, files::Target)>, shared: &Shared) {
-    save(asides, &shared.state_dir);
-    if !forget.is_empty()
-        && let Err(error) = shared.ledger.forget(&forget)
-    {
-        tracing::warn!(error = phrase(&error), "the ledger is behind");
+/// What can wait until the effects are settled: no withdrawal waits for it.
+#[derive(Default)]
+struct Leftovers {
+    forget: Vec<PathBuf>,
+    asides: Vec<(PathBuf, files::Target)>,
+}
+
+impl Leftovers {
+    fn add(&mut self, tools: Tools<'_>) {
+        self.forget.extend(tools.forget);
+        self.asides.extend(tools.asides);
+    }
+
+    /// A ledger that names too much costs the next start a look.
+    fn clear_up(&mut self, shared: &Shared) {
+        save(std::mem::take(&mut self.asides), &shared.state_dir);
+        let forget = std::mem::take(&mut self.forget);
+        if !forget.is_empty()
+            && let Err(error) = shared.ledger.forget(&forget)
+        {
+            tracing::warn!(error = phrase(&error), "the ledger is behind");
+        }
     }
 }
