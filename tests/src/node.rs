@@ -19,10 +19,11 @@ pub const TTL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A node: its directories and configuration, which outlive its processes.
 pub struct Node {
+    /// Ended before the directory goes.
+    process: Option<Process>,
     name: String,
     dir: TempDir,
     config: Value,
-    process: Option<Process>,
 }
 
 impl Node {

@@ -265,7 +265,11 @@ fn random_faults_never_make_two() -> Outcome {
                 std::thread::sleep(Duration::from_millis(seed.below(4000)));
                 cluster.etcd[0].resume()?;
             }
-            4 => cluster.node(name).signal(Signal::HUP)?,
+            4 => {
+                cluster.node(name).signal(Signal::KILL)?;
+                cluster.node(name).guard()?.wait(PATIENCE)?;
+                cluster.node(name).start()?;
+            }
             _ => cluster.link(name, *seed.choose(&modes))?,
         }
         // The faults' spacing is part of what is random.

@@ -26,7 +26,8 @@ const LONG: &[&str] = &["--ttl-secs=600", "--sleep=500ms"];
 /// Some nodes that share a key, and what is seen of them.
 struct Group {
     key: String,
-    nodes: Vec<(Place, Option<Process>)>,
+    /// Processes first: they end before their directories go.
+    nodes: Vec<(Option<Process>, Place)>,
     observer: Observer,
 }
 
@@ -36,7 +37,7 @@ impl Group {
         let seen: Vec<(&str, PathBuf)> =
             places.iter().map(|place| (place.whoami(), place.destination_dir())).collect();
         let observer = Observer::start(seen.iter().map(|(name, path)| (*name, path.as_path())))?;
-        let nodes = places.into_iter().map(|place| (place, None)).collect();
+        let nodes = places.into_iter().map(|place| (None, place)).collect();
         Ok(Group { key: key.to_owned(), nodes, observer })
     }
 
@@ -51,23 +52,23 @@ impl Group {
 
     fn start(&mut self, name: &str, servers: &str, flags: &[&str]) -> Result<()> {
         let key = self.key.clone();
-        let (place, process) = self.node(name);
+        let (process, place) = self.node(name);
         *process = Some(place.start(servers, &key, flags)?);
         Ok(())
     }
 
-    fn node(&mut self, name: &str) -> (&Place, &mut Option<Process>) {
-        let node = self.nodes.iter_mut().find(|(place, _)| place.whoami() == name);
-        let (place, process) = node.expect("a node of the group");
-        (place, process)
+    fn node(&mut self, name: &str) -> (&mut Option<Process>, &Place) {
+        let node = self.nodes.iter_mut().find(|(_, place)| place.whoami() == name);
+        let (process, place) = node.expect("a node of the group");
+        (process, place)
     }
 
     fn place(&mut self, name: &str) -> &Place {
-        self.node(name).0
+        self.node(name).1
     }
 
     fn process(&mut self, name: &str) -> &mut Process {
-        self.node(name).1.as_mut().expect("a node that was started")
+        self.node(name).0.as_mut().expect("a node that was started")
     }
 
     /// Waits until one node has the manifest, and returns its name.
