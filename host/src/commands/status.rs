@@ -142,7 +142,7 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
 /// The store that was named, its cluster, and the configuration that named them.
 fn place(arguments: &StoreArguments) -> Result<(StoreConfig, String, Option<Arc<Config>>)> {
     if let Some(file) = &arguments.config {
-        let (config, _) = config::load(Path::new(file), &BUILT_IN)?;
+        let (config, _) = config::load_again(Path::new(file), &BUILT_IN)?;
         return Ok((config.store.clone(), config.cluster.clone(), Some(Arc::new(config))));
     }
     let cluster = arguments.cluster.clone().context("name the cluster with --cluster")?;

@@ -280,7 +280,7 @@ fn check_source(r: &mut Resolver<'_>, source: &FilePath, path: &Path) {
         }
         SourceError::Unreadable { .. } => "make it readable for the user that runs conclave",
     };
-    r.wrong(path, format!("the source {error}"), help);
+    r.wrong_here(path, format!("the source {error}"), help);
 }
 
 /// What is wrong with a place for a manifest, and what to do.
@@ -325,7 +325,7 @@ fn directory(
     let from = path.key("source");
     let source = r.file(&from, &source);
     if !source.is_dir() {
-        r.wrong(
+        r.wrong_here(
             &from,
             format!("the source {} is not a directory", source.display()),
             "make it, or use `manifests` to name single files",

@@ -264,6 +264,15 @@ pub struct ElectionPlaces {
     pub policy_config: Option<Place>,
 }
 
+/// When a configuration is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// Somebody starts a node, and is there to mend what is wrong.
+    Start,
+    /// A guard starts a daemon in place of one that died.
+    Restart,
+}
+
 /// Reads and checks a configuration file. `builtin_policies` are those that need no directory.
 ///
 /// Relative paths in it are taken from the file's own directory.
@@ -275,14 +284,20 @@ pub fn load(
     file: &Path,
     builtin_policies: &[&str],
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Problem::new(
-            None,
-            format!("cannot read the configuration file {}: {error}", file.display()),
-        )
-        .help("name the file with --config; examples/two-nodes/conclave.yaml is one to start from")
-    })?;
-    parse(file, &text, builtin_policies)
+    interpret(file, &text(file)?, builtin_policies, Occasion::Start)
+}
+
+/// As [`load`], for a daemon that its guard starts again. Files that have gone since are no
+/// mistakes then, only warnings: the node that has a good copy in place keeps its term.
+///
+/// # Errors
+///
+/// As [`load`], but for those.
+pub fn load_again(
+    file: &Path,
+    builtin_policies: &[&str],
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    interpret(file, &text(file)?, builtin_policies, Occasion::Restart)
 }
 
 /// As [`load`], for a text that was read already.
@@ -295,6 +310,24 @@ pub fn parse(
     text: &str,
     builtin_policies: &[&str],
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    interpret(file, text, builtin_policies, Occasion::Start)
+}
+
+fn text(file: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("cannot read the configuration file {}: {error}", file.display());
+        let help =
+            "name the file with --config; examples/two-nodes/conclave.yaml is one to start from";
+        Problem::new(None, message).help(help).into()
+    })
+}
+
+fn interpret(
+    file: &Path,
+    text: &str,
+    builtin_policies: &[&str],
+    occasion: Occasion,
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let document = document::Document::parse(&file.display().to_string(), text)?;
     if document.value.is_null() {
         return Err(Problem::new(None, format!("the configuration {} is empty", file.display()))
@@ -304,5 +337,5 @@ pub fn parse(
     let decoded = decode::decode(&document);
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
-    resolve::resolve(&document, decoded, base, builtin_policies)
+    resolve::resolve(&document, decoded, base, builtin_policies, occasion)
 }

@@ -11,8 +11,8 @@ use super::document::{Document, Part, Path};
 use super::paths::{canonical, name_mistake};
 use super::problem::{Problem, quoted, similar, sort};
 use super::{
-    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, NodeConfig, PoliciesConfig, PolicyLimits,
-    Warning, elections, raw, store, timings,
+    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, NodeConfig, Occasion, PoliciesConfig,
+    PolicyLimits, Warning, elections, raw, store, timings,
 };
 
 /// What every part of the resolving needs: the text's places, and where to report.
@@ -20,6 +20,7 @@ pub(super) struct Resolver<'a> {
     pub(super) document: &'a Document,
     left_out: HashSet<Path>,
     base: &'a FilePath,
+    occasion: Occasion,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -56,6 +57,20 @@ impl Resolver<'_> {
     ) {
         let place = self.document.place(path, Part::Value);
         self.warnings.push(Problem::new(place, message).help(help));
+    }
+
+    /// Reports something about this machine's files that a start must not pass over, and that
+    /// a running node lives with.
+    pub(super) fn wrong_here(
+        &mut self,
+        path: &Path,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        match self.occasion {
+            Occasion::Start => self.wrong(path, message, help),
+            Occasion::Restart => self.warn(path, message, help),
+        }
     }
 
     /// Reports a field that is not there, unless it is and was reported for what it says.
@@ -143,9 +158,11 @@ pub(super) fn resolve(
     decoded: Decoded<raw::Root>,
     base: &FilePath,
     builtin_policies: &[&str],
+    occasion: Occasion,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let Decoded { value: root, problems, left_out } = decoded;
-    let mut resolver = Resolver { document, left_out, base, problems, warnings: Vec::new() };
+    let mut resolver =
+        Resolver { document, left_out, base, occasion, problems, warnings: Vec::new() };
     let config = config(&mut resolver, root, builtin_policies);
     let Resolver { problems, mut warnings, .. } = resolver;
     match (ConfigErrors::new(problems), config) {

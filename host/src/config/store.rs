@@ -120,7 +120,7 @@ fn tls(r: &mut Resolver<'_>, written: raw::Tls, path: &Path) -> Option<TlsConfig
         let at = path.key(field);
         let file = r.file(&at, &text);
         if let Err(error) = readable_file(&file) {
-            r.wrong(&at, error.to_string(), "name a PEM file that this user may read");
+            r.wrong_here(&at, error.to_string(), "name a PEM file that this user may read");
         }
         file
     };
@@ -173,7 +173,7 @@ fn login(
             let at = path.key("password_file");
             let file = r.file(&at, &text);
             if let Err(error) = readable_file(&file) {
-                r.wrong(
+                r.wrong_here(
                     &at,
                     error.to_string(),
                     "name a file that holds the password and that this user may read",

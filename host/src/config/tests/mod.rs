@@ -187,6 +187,19 @@ elections:
 }
 
 #[test]
+fn a_daemon_that_is_started_again_lives_with_what_has_gone() {
+    let node = Node::new();
+    let file = node.path("conclave.yaml");
+    std::fs::write(&file, GOOD).unwrap();
+    std::fs::remove_file(node.path("sources/scheduler.yaml")).unwrap();
+    assert!(load(&file, &["cold-standby"]).is_err());
+    let (config, warnings) = load_again(&file, &["cold-standby"]).unwrap();
+    assert_eq!(config.elections[0].manifests[0].name, "scheduler");
+    let shown = node.shown(&warnings[0].to_string());
+    assert!(shown.starts_with("warning: the source /n/sources/scheduler.yaml does not exist"));
+}
+
+#[test]
 fn the_core_gets_what_the_configuration_says() {
     let config = Node::new().config(&with(
         "    overlap: accepted",
