@@ -199,9 +199,11 @@ impl Election {
                 });
             }
             (Outcome::Applied { .. }, None) => {}
+            // What the store returned is known now, and one more try is worth it at once: where
+            // several elections of a silent holder are taken, the first ends its session.
+            (Outcome::Rejected { .. }, _) if self.failures == 0 => self.failures = 1,
             (Outcome::Rejected { .. } | Outcome::Unknown, _) => {
-                // What the store returned is known now; a vacancy that still stands is tried
-                // again, a little later each time.
+                // A vacancy that still stands is tried again, a little later each time.
                 self.not_before = node.now.fast + node.backoff(self.failures);
                 self.failures += 1;
             }

@@ -103,8 +103,26 @@ fn a_silent_holder_is_taken_over_no_sooner_than_its_ttl_and_the_clocks_errors() 
             (After(10_020), ""),
             (After(1), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            // It had beaten meanwhile: what came with the rejection is timed from now.
+            (BeatsUnseen("b"), ""),
+            // What came with the rejection is timed from its receipt.
             (Rejected("take over"), ""),
+            (After(10_020), ""),
+            (After(1), "take over"),
+        ],
+    );
+}
+
+#[test]
+fn a_takeover_that_another_one_overtook_is_tried_once_more_at_once() {
+    let mut scene = Scene::following(settings());
+    play(
+        &mut scene,
+        &[
+            (Ended("b"), "rank"),
+            (Ranked(Ok(&["a"])), "take over"),
+            (Rejected("take over"), "take over"),
+            (Rejected("take over"), ""),
+            (After(40), "take over"),
         ],
     );
 }

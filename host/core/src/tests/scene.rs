@@ -44,6 +44,8 @@ pub(super) enum When {
     OtherVersion(&'static str),
     /// Another node beats.
     Beats(&'static str),
+    /// Another node beats, and the watch does not tell.
+    BeatsUnseen(&'static str),
     /// Another node accepts the standing offer.
     Accepts(&'static str),
     /// Another node's session is ended.
@@ -290,7 +292,7 @@ impl Scene {
                 record.policy.component = "another".into();
                 self.put(key, Value::Candidacy(record));
             }
-            When::Beats(node) => {
+            When::Beats(node) | When::BeatsUnseen(node) => {
                 let session = Key::Session((*node).into());
                 let value = self.keys[&session].value.clone();
                 self.put(session, value);
@@ -320,7 +322,9 @@ impl Scene {
             }
             _ => {}
         }
-        self.tell_since(before);
+        if !matches!(when, When::BeatsUnseen(_)) {
+            self.tell_since(before);
+        }
     }
 
     fn mark(&mut self, key: Key, set: bool) {
