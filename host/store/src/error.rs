@@ -239,7 +239,18 @@ impl StoreError {
 
     /// What an error of the client's says of an endpoint.
     pub(crate) fn from_etcd(endpoint: &str, error: etcd_client::Error) -> Self {
+        // Requests fail with a status; these come from the endpoint's own settings.
+        let unusable = matches!(
+            error,
+            etcd_client::Error::TransportError(_)
+                | etcd_client::Error::InvalidUri(_)
+                | etcd_client::Error::InvalidArgs(_)
+        );
         let (endpoint, source) = (endpoint.to_owned(), EtcdError::from(error));
+        if unusable {
+            let what = format!("endpoint {endpoint} cannot be used as configured: {source}");
+            return StoreError::Config { what };
+        }
         match source.code() {
             Code::Unimplemented => {
                 StoreError::NoV3Api { endpoint, version: "unknown, without its services".into() }
@@ -256,7 +267,7 @@ impl StoreError {
     }
 }
 
-/// What the etcd client reports, with its causes.
+/// What the etcd client reports.
 #[derive(Debug)]
 pub struct EtcdError(Box<etcd_client::Error>);
 
@@ -265,11 +276,18 @@ impl EtcdError {
     pub(crate) fn code(&self) -> Code {
         match &*self.0 {
             etcd_client::Error::GRpcStatus(status) => status.code(),
-            etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => {
-                Code::FailedPrecondition
-            }
             _ => Code::Unavailable,
         }
+    }
+
+    /// What it came from, the innermost cause last.
+    pub(crate) fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
+        let first = match &*self.0 {
+            etcd_client::Error::GRpcStatus(status) => status.source(),
+            etcd_client::Error::TransportError(error) => error.source(),
+            _ => None,
+        };
+        std::iter::successors(first, |&cause| cause.source())
     }
 }
 
@@ -280,23 +298,19 @@ impl From<etcd_client::Error> for EtcdError {
 }
 
 impl fmt::Display for EtcdError {
+    /// Only the innermost cause: those around it say the same with fewer words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = self.causes().last() {
+            return fmt::Display::fmt(cause, f);
+        }
         match &*self.0 {
             etcd_client::Error::GRpcStatus(status) if !status.message().is_empty() => {
                 f.write_str(status.message())
             }
             etcd_client::Error::GRpcStatus(status) => f.write_str(status.code().description()),
-            error => error.fmt(f),
+            error => fmt::Display::fmt(error, f),
         }
     }
 }
 
-impl Error for EtcdError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &*self.0 {
-            etcd_client::Error::GRpcStatus(status) => status.source(),
-            etcd_client::Error::TransportError(error) => error.source(),
-            _ => None,
-        }
-    }
-}
+impl Error for EtcdError {}

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use conclave_core::Revision;
-use etcd_client::{Client, ConnectOptions, Error, KvClient, WatchClient};
+use etcd_client::{Client, ConnectOptions, Error, GetOptions, KvClient, WatchClient};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::timeout;
 use tonic::Code;
@@ -28,6 +28,8 @@ const MAX_ANSWER_BYTES: usize = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Setup {
     login: Option<Login>,
+    /// The key that a new connection reads.
+    probe: Vec<u8>,
     pub(super) request_timeout: Duration,
     /// What the TLS files said when they were last read.
     pub(super) tls: Option<RwLock<Material>>,
@@ -59,7 +61,8 @@ impl Setup {
             None => None,
         };
         let (login, request_timeout) = (config.login.clone(), config.request_timeout);
-        Ok(Setup { login, request_timeout, tls })
+        let probe = Keys::new(&config.cluster).scratch();
+        Ok(Setup { login, probe, request_timeout, tls })
     }
 
     fn options(&self, connect_timeout: Duration) -> ConnectOptions {
@@ -140,10 +143,10 @@ impl Member {
         Ok(Connection { endpoint, client, kv, login, retired: watch::Sender::new(false) })
     }
 
-    /// Connects, logs in, and asks the server for its state.
+    /// Connects, logs in, and makes a linearizable reading, which takes a leader and rights.
     async fn probe(&self, limit: Duration) -> Result<Client, Error> {
         let mut client = Client::connect([&self.endpoint], Some(self.setup.options(limit))).await?;
-        client.status().await?;
+        client.get(self.setup.probe.clone(), Some(GetOptions::new().with_count_only())).await?;
         Ok(client)
     }
 
@@ -157,7 +160,9 @@ impl Member {
                 }
             }
             // While connecting, what the server does not accept is who we say we are.
-            StoreError::Refused { endpoint, source } if source.code() == Code::InvalidArgument => {
+            StoreError::Refused { endpoint, source }
+                if matches!(source.code(), Code::InvalidArgument | Code::FailedPrecondition) =>
+            {
                 StoreError::Authentication { endpoint, source }
             }
             explained => explained,

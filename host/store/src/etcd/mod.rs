@@ -1,6 +1,6 @@
 //! The etcd v3 store: several endpoints, one of which is used at a time.
 //!
-//! A connection counts as made once its server has answered a probe, so that a request is only
+//! A connection counts as made once its server has answered a reading, so that a request is only
 //! ever sent to an endpoint that was reachable a moment ago; whatever fails before that was not
 //! sent and goes to the next endpoint. A write is sent once: when its answer does not come,
 //! nobody knows whether it was applied, and sending it again elsewhere would make that worse.

@@ -1,7 +1,6 @@
 //! Finding out that a server has no v3 API: it then speaks HTTP/1 only, and answers
 //! `GET /version` by it.
 
-use std::error::Error;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -62,14 +61,7 @@ fn parse(answer: &str) -> Option<String> {
 /// Whether the server declined to speak HTTP/2 in the TLS handshake. tonic has a private type
 /// for it, whose text is all that can be seen.
 fn lacks_http2(failure: &EtcdError) -> bool {
-    let mut error: Option<&(dyn Error + 'static)> = Some(failure);
-    while let Some(it) = error {
-        if it.to_string().starts_with("HTTP/2 was not negotiated") {
-            return true;
-        }
-        error = it.source();
-    }
-    false
+    failure.causes().any(|cause| cause.to_string().starts_with("HTTP/2 was not negotiated"))
 }
 
 #[cfg(test)]

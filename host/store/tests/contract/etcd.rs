@@ -290,8 +290,11 @@ async fn what_cannot_work_is_said_at_once() {
     fs::write(&empty, "not a certificate").unwrap();
     let files = TlsFiles::new(&empty);
     let config = EtcdConfig { tls: Some(files), ..hasty(vec!["https://127.0.0.1:1".into()]) };
-    let error = EtcdStore::connect(config).await.unwrap_err();
+    let error = EtcdStore::connect(config.clone()).await.unwrap_err();
     assert!(error.to_string().contains("holds no PEM block"), "{error}");
+    fs::write(&empty, "-----BEGIN CERTIFICATE-----\nhalf a certificate").unwrap();
+    let error = EtcdStore::connect(config).await.unwrap_err();
+    assert!(matches!(error, StoreError::Config { .. }), "{error}");
 
     for endpoints in [vec![], vec!["ftp://a".to_owned()], vec!["https://a:2379".to_owned()]] {
         let error = EtcdStore::connect(hasty(endpoints)).await.unwrap_err();
@@ -335,11 +338,10 @@ async fn a_login_outlives_its_token() {
         let error = EtcdStore::connect(wrong).await.unwrap_err();
         assert!(matches!(error, StoreError::Authentication { .. }), "{error}");
         let powerless = EtcdConfig { login: login("nobody", "nothing"), ..config.clone() };
-        let powerless = connect(powerless).await;
-        let error = list(&powerless).await.unwrap_err();
+        let error = EtcdStore::connect(powerless).await.unwrap_err();
         assert!(matches!(error, StoreError::PermissionDenied { .. }), "{error}");
-        let anonymous = connect(EtcdConfig { login: None, ..config }).await;
-        assert!(list(&anonymous).await.is_err());
+        let error = EtcdStore::connect(EtcdConfig { login: None, ..config }).await.unwrap_err();
+        assert!(matches!(error, StoreError::Authentication { .. }), "{error}");
     }
 }
 
