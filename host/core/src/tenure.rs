@@ -145,8 +145,8 @@ impl Election {
     }
 
     fn place(&mut self, node: &mut Node) {
-        if !self.may_hold(node) || !self.is_fit() {
-            return; // it is about to go, or nothing could be placed
+        if !self.may_hold(node) || !self.is_fit() || !self.is_described() {
+            return; // it is about to go, or nothing could be placed yet
         }
         let now = node.now.fast;
         let Some(holding) = self.holding() else { return };

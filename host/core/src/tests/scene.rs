@@ -36,6 +36,8 @@ pub(super) enum When {
     Withdrawn(Result<(), &'static str>),
     /// The stop check ends.
     StopChecked(bool),
+    /// The policy is loaded.
+    Described,
     /// This node's fitness changes.
     Fit(bool),
     /// Another node stands as a candidate, fit or not.
@@ -273,6 +275,7 @@ impl Scene {
                 let fitness = if fit { Fitness::fit() } else { Fitness::unfit("no source") };
                 self.handle(Event::Fitness { election: e(), fitness });
             }
+            When::Described => self.describe(),
             When::WatchBroken => self.handle(Event::WatchBroken),
             When::GuardExpired => self.handle(Event::GuardExpired),
             When::Stop => self.handle(Event::Stop),

@@ -97,7 +97,8 @@ fn a_found_key_is_kept_while_fitness_is_unknown_and_nothing_is_placed() {
             (Applied("beat"), "rewrite"),
             (Applied("rewrite"), "read"),
             (Applied("read"), ""),
-            (Fit(true), "lead"),
+            (Fit(true), ""),
+            (Described, "candidacy, lead, rank"),
         ],
     );
 }
