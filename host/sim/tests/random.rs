@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use conclave_sim::Schedule;
 
-/// Enough to find every fault that was ever put into the core on purpose, within seconds.
-const SCHEDULES: u64 = 1000;
+/// Enough to find the faults that were put into the core on purpose, within seconds.
+const SCHEDULES: u64 = 500;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
