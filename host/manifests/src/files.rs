@@ -124,8 +124,8 @@ pub(crate) fn inspect(path: &Path) -> Result<Found, FileError> {
     }
 }
 
-/// Reads at most `limit` bytes of a regular file at a destination, with its state as of the
-/// reading.
+/// Reads at most `limit` bytes of a regular file at a destination, with its state from before the
+/// reading: whoever changes it later also changes its state.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Fingerprint), FileError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -133,9 +133,9 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Fingerprint), Fi
         .custom_flags(flags.bits().cast_signed())
         .open(path)
         .map_err(FileError::of("open", path))?;
+    let meta = file.metadata().map_err(FileError::of("look at", path))?;
     let mut bytes = Vec::new();
     (&file).take(limit).read_to_end(&mut bytes).map_err(FileError::of("read", path))?;
-    let meta = file.metadata().map_err(FileError::of("look at", path))?;
     Ok((bytes, Fingerprint::of(&meta)))
 }
 

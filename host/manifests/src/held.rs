@@ -83,6 +83,8 @@ impl Held {
                 let same_as_placed =
                     (!suspect && self.seen == Some(print)) || self.is_as_placed(self.target.path());
                 if !same_as_placed {
+                    // Until it is repaired, it is read at every look.
+                    self.seen = None;
                     Condition::Damaged(Damage::Changed)
                 } else if self.digest == wanted.digest && print.mode() == wanted.mode {
                     self.seen = Some(print);

@@ -27,7 +27,7 @@ pub(crate) struct RoleFile {
     election: ElectionName,
     node: NodeName,
     /// What it says by our hand, and its state then.
-    written: Option<(RoleRecord, Fingerprint)>,
+    written: Option<(RoleRecord, Option<Fingerprint>)>,
     /// The guard's watch over it, while it may say `leader`.
     slot: Option<Box<dyn Slot>>,
     /// An earlier daemon of this node may have left it saying `leader`.
@@ -127,7 +127,7 @@ impl RoleFile {
             self.slot = Some(slot);
         }
         if self.already_says(&record)? {
-            self.remember(record)?;
+            self.remember(record);
             return Ok(Written::Same);
         }
         files::stage(&self.target.staged(), &record.to_json(), MODE)?;
@@ -151,7 +151,7 @@ impl RoleFile {
             return Ok(Written::Same);
         }
         if self.already_says(&record)? {
-            self.remember(record)?;
+            self.remember(record);
             return Ok(Written::Same);
         }
         files::create_staging(self.target.dir())?;
@@ -176,8 +176,9 @@ impl RoleFile {
             files::remove(self.target.path())?;
         }
         let standby = RoleRecord::standby(&self.election, &self.node, None);
-        if self.remember(standby).is_err() {
-            self.written = None;
+        match files::inspect(self.target.path()) {
+            Ok(Found::Nothing) => self.written = None,
+            _ => self.remember(standby),
         }
         Ok(())
     }
@@ -204,7 +205,7 @@ impl RoleFile {
         let Some((written, seen)) = &self.written else { return Ok(None) };
         Ok(match files::inspect(self.target.path())? {
             Found::Nothing => Some(Damage::Deleted),
-            Found::File(print) if print == *seen && !suspect => None,
+            Found::File(print) if *seen == Some(print) && !suspect => None,
             Found::File(_) if self.already_says(written)? => None,
             _ => Some(Damage::Changed),
         })
@@ -220,7 +221,7 @@ impl RoleFile {
         }
         files::rename(&self.target.staged(), self.target.path())?;
         files::sync_dir(self.target.dir())?;
-        self.remember(record)?;
+        self.remember(record);
         Ok(damage.map_or(Written::Changed, Written::Repaired))
     }
 
@@ -232,12 +233,13 @@ impl RoleFile {
         }
     }
 
-    fn remember(&mut self, record: RoleRecord) -> Result<(), FileError> {
-        self.written = match files::inspect(self.target.path())? {
-            Found::File(print) => Some((record, print)),
-            _ => None,
-        };
-        Ok(())
+    /// Reads it back, because somebody may have changed it since the rename.
+    fn remember(&mut self, record: RoleRecord) {
+        let print = files::read(self.target.path(), MAX_BYTES)
+            .ok()
+            .filter(|(bytes, _)| *bytes == record.to_json())
+            .map(|(_, print)| print);
+        self.written = Some((record, print));
     }
 
     fn already_says(&self, record: &RoleRecord) -> Result<bool, FileError> {

@@ -430,10 +430,13 @@ impl Contest {
             Cause::Replace => (tools.emit)(ManifestEvent::Replaced { election, path: event }),
             Cause::New | Cause::Keep => {}
         }
-        let seen = match files::inspect(&path) {
-            Ok(Found::File(print)) => Some(print),
-            _ => None,
-        };
+        // Read back, because somebody may have changed it since the rename.
+        let seen = files::read(&path, step.content.bytes.len() as u64 + 1)
+            .ok()
+            .filter(|(bytes, print)| {
+                *bytes == step.content.bytes && print.mode() == step.content.mode
+            })
+            .map(|(_, print)| print);
         let held = Held {
             manifest: step.manifest,
             target: step.target,

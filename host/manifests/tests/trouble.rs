@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use common::{ELECTION, Node, PATIENCE, eventually, inode, names, pod, replace, run};
+use common::{ELECTION, Node, PATIENCE, eventually, inode, names, pod, replace, role, run};
 use conclave_core::ids::{OpId, Token};
-use conclave_manifests::{Alarm, ManifestEvent, Start};
+use conclave_manifests::{Alarm, ManifestEvent, RoleWord, Start};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// Makes permission bits count for this thread and those that it starts, also when the tests run
@@ -271,6 +271,25 @@ fn a_tool_that_fights_over_a_file_is_not_fought_without_pause() {
     a.wait_for_repair(&node.dst("a"));
     assert_eq!(repairs(&a), 2);
     assert_eq!(fs::read_to_string(node.dst("a")).unwrap(), pod("a"));
+}
+
+#[test]
+fn a_change_right_after_a_repair_is_not_taken_for_the_repair() {
+    let mut node = Node::with(&["a"]);
+    let role_file = node.add_role_file();
+    let mut a = node.run();
+    a.lead_and_wait(7);
+    for n in 0..3 {
+        for path in [node.dst("a"), role_file.clone()] {
+            // As soon as the repair is reported, and so perhaps before it is looked back at.
+            fs::remove_file(&path).unwrap();
+            a.wait_for_repair(&path);
+            fs::write(&path, format!("by hand {n}")).unwrap();
+            a.wait_for_repair(&path);
+        }
+    }
+    assert_eq!(fs::read_to_string(node.dst("a")).unwrap(), pod("a"));
+    assert_eq!(role(&role_file).role, RoleWord::Leader);
 }
 
 /// A gate question that does not return stands in for a disk that hangs.
