@@ -66,11 +66,12 @@ impl PolicyHost {
             return Ok(component);
         }
         kind(bytes)?;
+        let (policy, short) = (name, digest.short());
+        tracing::info!(policy, digest = short, bytes = bytes.len(), "compiling policy");
         let start = Instant::now();
         let component = Component::from_binary(engine, bytes)
             .map_err(|error| LoadError::Compile(error.into()))?;
-        let (digest_short, took) = (digest.short(), start.elapsed());
-        tracing::info!(policy = name, digest = digest_short, ?took, "compiled policy");
+        tracing::info!(policy, digest = short, took = ?start.elapsed(), "compiled policy");
         if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.put(digest, &component)) {
             tracing::warn!(policy = name, %error, "cannot keep the compiled policy");
         }

@@ -15,8 +15,10 @@ use crate::limits::Limits;
 use crate::ticker::Ticker;
 use crate::wasi::{self, Wasi};
 
-/// How many ticks of the epoch make a call's deadline.
+/// How many ticks of the epoch make a decision's deadline.
 const TICKS: u32 = 5;
+/// However short the deadline, the ticker must not keep a processor busy.
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
 
 /// How much of a hurry a call is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
