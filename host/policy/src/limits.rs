@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Wall-clock backstop of a decision, instantiation included; checked five times in this
     /// span, so that a call ends at most a fifth later. Loading a component and checking a
-    /// configuration, for which nothing waits, may take twenty times as long. 100 ms.
+    /// configuration, for which nothing waits, may take twenty times as long. 100 ms; below 5 ms
+    /// the checks stay a millisecond apart.
     pub deadline: Duration,
     /// The deterministic budget of a call in wasmtime's fuel, about one unit per instruction.
     ///

@@ -80,7 +80,8 @@ impl Sandbox {
         linker.allow_shadowing(true);
         add_logging(&mut linker).map_err(setup)?;
         wasi::add_to_linker(&mut linker).map_err(setup)?;
-        let ticker = Ticker::start(&engine, limits.deadline / TICKS).map_err(HostError::Ticker)?;
+        let ticker = Ticker::start(&engine, (limits.deadline / TICKS).max(SHORTEST_TICK))
+            .map_err(HostError::Ticker)?;
         let gate = Gate::new(limits.concurrent);
         Ok(Sandbox { engine, linker, limits, gate, _ticker: ticker })
     }
