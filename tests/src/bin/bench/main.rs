@@ -144,7 +144,7 @@ fn main() -> Result<ExitCode> {
                 figures.extend(measured);
             }
             Err(error) => {
-                eprintln!("bench: {} could not be measured: {error:?}", measurement.name());
+                eprintln!("bench: {} could not be measured: {error:#}", measurement.name());
                 failures.push(json!({ "name": measurement.name(), "error": format!("{error:#}") }));
             }
         }
