@@ -116,7 +116,7 @@ impl Election {
                 let owed = previous.map_or(0, |(_, p)| if p.clean { 0 } else { p.delay_ms });
                 Request::Take {
                     history: node.replica.history_revision(&election),
-                    record: self.leader_record(node, session, owed, "vacant"),
+                    record: self.leader_record(node, session, owed, "took a vacant election"),
                     election,
                     node: me,
                     candidacy,

@@ -45,6 +45,9 @@ pub struct SessionMemory {
     pub boot_id: String,
     /// Which life of the guard its daemon served.
     pub guard_nonce: String,
+    /// The TTL that it was made with, in milliseconds: a session keeps its TTL for life.
+    #[serde(default)]
+    pub ttl_ms: u64,
 }
 
 /// Why the memory could not be read.
@@ -104,6 +107,7 @@ mod tests {
                 nonce: "n".into(),
                 boot_id: "boot".into(),
                 guard_nonce: "guard".into(),
+                ttl_ms: 2_000,
             }),
             cluster_id: Some("cluster".into()),
             revision: Revision(40),

@@ -14,12 +14,39 @@ use tokio::task::JoinHandle;
 /// Revisions grow with every beat of every node; they are written at most this often.
 const REVISIONS_EVERY: Duration = Duration::from_secs(10);
 
+/// What two daemons must have in common for one to adopt the other's session: the boot, the life
+/// of the guard, and the TTL, which a session keeps for life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lineage {
+    pub(crate) boot_id: String,
+    pub(crate) guard_nonce: String,
+    pub(crate) ttl_ms: u64,
+}
+
+impl Lineage {
+    /// Whether a session was made by a daemon of the same lineage.
+    pub(crate) fn made(&self, session: &SessionMemory) -> bool {
+        session.boot_id == self.boot_id
+            && session.guard_nonce == self.guard_nonce
+            && session.ttl_ms == self.ttl_ms
+    }
+
+    fn remember(&self, id: SessionId, nonce: Nonce) -> SessionMemory {
+        SessionMemory {
+            id,
+            nonce,
+            boot_id: self.boot_id.clone(),
+            guard_nonce: self.guard_nonce.clone(),
+            ttl_ms: self.ttl_ms,
+        }
+    }
+}
+
 /// The memory and its writer.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     memory: Memory,
-    boot_id: String,
-    guard_nonce: String,
+    lineage: Lineage,
     changed: watch::Sender<Memory>,
     writer: JoinHandle<()>,
     revision_written: std::time::Instant,
@@ -27,12 +54,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Starts the writer. Needs a tokio runtime.
-    pub(crate) fn start(
-        memory: Memory,
-        state_dir: PathBuf,
-        boot_id: String,
-        guard_nonce: String,
-    ) -> Self {
+    pub(crate) fn start(memory: Memory, state_dir: PathBuf, lineage: Lineage) -> Self {
         let (changed, mut changes) = watch::channel(memory.clone());
         changes.mark_unchanged();
         let writer = tokio::spawn(async move {
@@ -46,17 +68,12 @@ impl Keeper {
             }
         });
         let revision_written = std::time::Instant::now();
-        Keeper { memory, boot_id, guard_nonce, changed, writer, revision_written }
+        Keeper { memory, lineage, changed, writer, revision_written }
     }
 
     /// The session changed.
     pub(crate) fn session(&mut self, session: Option<(SessionId, Nonce)>) {
-        self.memory.session = session.map(|(id, nonce)| SessionMemory {
-            id,
-            nonce,
-            boot_id: self.boot_id.clone(),
-            guard_nonce: self.guard_nonce.clone(),
-        });
+        self.memory.session = session.map(|(id, nonce)| self.lineage.remember(id, nonce));
         self.write();
     }
 
@@ -103,5 +120,24 @@ impl Keeper {
         drop(self.changed);
         // A writer that panicked has told so itself.
         let _ = self.writer.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_boot_guard_and_ttl_adopt() {
+        let lineage = |boot: &str, guard: &str, ttl_ms| Lineage {
+            boot_id: boot.to_owned(),
+            guard_nonce: guard.to_owned(),
+            ttl_ms,
+        };
+        let session = lineage("boot", "guard", 2_000).remember(SessionId(1), "n".into());
+        assert!(lineage("boot", "guard", 2_000).made(&session));
+        assert!(!lineage("another", "guard", 2_000).made(&session));
+        assert!(!lineage("boot", "another", 2_000).made(&session));
+        assert!(!lineage("boot", "guard", 10_000).made(&session), "a session keeps its TTL");
     }
 }

@@ -24,7 +24,7 @@ use crate::config::{Config, ConfigErrors, Instance};
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::gate::PageGate;
 use crate::daemon::limiter::Limiter;
-use crate::daemon::memory::Keeper;
+use crate::daemon::memory::{Keeper, Lineage};
 use crate::daemon::placing::Places;
 use crate::daemon::policies::PolicySet;
 use crate::daemon::shell::{Input, Shell};
@@ -116,7 +116,11 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
     let lock = DaemonLock::acquire(&state_dir)?;
     let attached = Page::attach_from_env(&lock)?.ok_or(StartError::NoGuard)?;
     let boot = boot_id().map_err(system("read the machine's boot id"))?;
-    let guard_nonce = std::env::var("CONCLAVE_GUARD_NONCE").unwrap_or_default();
+    let lineage = Lineage {
+        boot_id: boot.clone(),
+        guard_nonce: std::env::var("CONCLAVE_GUARD_NONCE").unwrap_or_default(),
+        ttl_ms: config.timings.protocol.ttl.as_millis() as u64,
+    };
 
     let mut memory = Memory::load(&state_dir)?;
     if memory.node.as_ref().is_some_and(|node| *node != config.node.name) {
@@ -130,7 +134,7 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
 
     let mut clock = Clock::new();
     let now = clock.now();
-    let adopt = adoption(&attached, &memory, &ledger, &clock, &boot, &guard_nonce);
+    let adopt = adoption(&attached, &memory, &ledger, &clock, &lineage);
     let start = if adopt.is_some() { Start::Adopt } else { Start::Fresh };
     let attached = clean_up(&config, attached, &ledger, damage.as_ref(), start).await?;
 
@@ -173,7 +177,7 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
         store,
         manifests,
         attached,
-        memory: Keeper::start(memory, state_dir, boot, guard_nonce),
+        memory: Keeper::start(memory, state_dir, lineage),
         fitness: FitnessBook::new(config.elections.iter().map(|election| {
             let checks = election.fitness.iter().map(|check| check.name.as_str()).collect();
             (election.name.clone(), checks)
@@ -201,19 +205,17 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
 }
 
 /// The session to go on with: made by a daemon of this very guard, in this boot, for this node,
-/// and with its deadline still ahead.
+/// with the same TTL, and with its deadline still ahead.
 fn adoption(
     attached: &Attached,
     memory: &Memory,
     ledger: &Ledger,
     clock: &Clock,
-    boot: &str,
-    guard_nonce: &str,
+    lineage: &Lineage,
 ) -> Option<Adoption> {
     let page = attached.page.session().filter(|session| session.stands(Reading::now()))?;
-    let session = memory.session.as_ref().filter(|session| {
-        session.id == page.id && session.boot_id == boot && session.guard_nonce == guard_nonce
-    })?;
+    let session = memory.session.as_ref();
+    let session = session.filter(|session| session.id == page.id && lineage.made(session))?;
     let placed = ledger.entries();
     let mut terms: BTreeMap<ElectionName, Token> = BTreeMap::new();
     for claim in attached.page.claims() {
