@@ -18,8 +18,8 @@ test: etcd ## all tests, those against real etcd servers included
 	$(CARGO) test --workspace
 
 .PHONY: bench
-bench: etcd ## what operators wait for, measured on a release build against a real etcd
-	$(CARGO) bench -p conclave-tests --bench figures
+bench: etcd ## what operators wait for, measured on a release build; BENCH=--help for more
+	$(CARGO) run --release -p conclave-tests --bin bench -- $(BENCH)
 
 .PHONY: lint
 lint: setup ## formatting, clippy, and whether the committed policies match their sources
