@@ -21,6 +21,8 @@ pub const TTL: std::time::Duration = std::time::Duration::from_secs(2);
 pub struct Node {
     /// Ended before the directory goes.
     process: Option<Process>,
+    /// Earlier guards; what they left running is for the next one to deal with, not for us.
+    past: Vec<Process>,
     name: String,
     dir: TempDir,
     config: Value,
@@ -38,7 +40,7 @@ impl Node {
         for directory in ["src", "dst"] {
             fs::create_dir(dir.path().join(directory))?;
         }
-        let mut node = Node { name: name.to_owned(), dir, config, process: None };
+        let mut node = Node { name: name.to_owned(), dir, config, process: None, past: Vec::new() };
         node.config["node"]["name"] = json!(name);
         node.config["state_directory"] = json!("state");
         Ok(node)
@@ -88,7 +90,8 @@ impl Node {
     pub fn start(&mut self) -> Result<()> {
         let mut command = Command::new(binary::conclave());
         command.arg("run").arg("--config").arg(self.write_config()?).current_dir(self.root());
-        self.process = Some(Process::start(&self.name, self.root(), command)?);
+        let process = Process::start(&self.name, self.root(), command)?;
+        self.past.extend(self.process.replace(process));
         Ok(())
     }
 

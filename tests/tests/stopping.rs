@@ -7,6 +7,7 @@ use conclave_tests::node::TTL;
 use conclave_tests::pod::{API_SERVER, EXCLUSIVE};
 use conclave_tests::process::{Signal, alive, send, stopped};
 use conclave_tests::proxy::Mode;
+use conclave_tests::seed::Seed;
 use conclave_tests::{Outcome, PATIENCE, eventually};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -117,6 +118,43 @@ fn a_daemon_whose_guard_is_killed_withdraws_and_leaves() -> Outcome {
     // The TTL is a minute: the others lead because the daemon resigned.
     cluster.leader_after(&leader)?;
     eventually("the daemon to exit", PATIENCE, || (!alive(daemon)).then_some(()))?;
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_guard_started_again_at_once_copes_with_the_living_daemon() -> Outcome {
+    let mut cluster = Cluster::three()?;
+    let leader = cluster.leader()?;
+    let old = cluster.node(&leader).daemon()?;
+    cluster.node(&leader).signal(Signal::KILL)?;
+    cluster.node(&leader).guard()?.wait(PATIENCE)?;
+    cluster.node(&leader).start()?;
+    cluster.node(&leader).daemon_after(Some(old))?;
+    assert!(!alive(old), "two daemons on one state directory");
+    cluster.settle()?;
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_guard_started_again_copes_with_a_daemon_that_dies_just_then() -> Outcome {
+    let mut seed = Seed::announce("a_guard_started_again_copes_with_a_daemon_that_dies_just_then");
+    let mut cluster = Cluster::three()?;
+    let leader = cluster.leader()?;
+    let standby = cluster.other(&leader);
+    for _ in 0..10 {
+        let old = cluster.node(&standby).daemon()?;
+        cluster.node(&standby).signal(Signal::KILL)?;
+        cluster.node(&standby).guard()?.wait(PATIENCE)?;
+        cluster.node(&standby).start()?;
+        // When exactly is what is random.
+        std::thread::sleep(Duration::from_millis(seed.below(60)));
+        // It may have ended by itself.
+        let _ = send(old, Signal::KILL);
+        cluster.node(&standby).daemon_after(Some(old))?;
+    }
+    cluster.settle()?;
     cluster.finish()?;
     Ok(())
 }
