@@ -100,7 +100,11 @@ pub(super) fn status(arguments: &Status) -> Result<u8> {
 
 async fn read(arguments: &StoreArguments) -> Result<Report> {
     let (store, cluster, config) = place(arguments)?;
-    let store = stores::open_store(&store, &cluster, READ_LIMIT).await?;
+    let store = match stores::open_store(&store, &cluster, READ_LIMIT).await {
+        Ok(store) => store,
+        Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
+        Err(error) => return Err(error.into()),
+    };
     let reply = store.execute(Request::List, READ_LIMIT).await.context("cannot read the store")?;
     let Outcome::Applied { at, seen } = reply.outcome else {
         bail!("the store answered a reading with something else")

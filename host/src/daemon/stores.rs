@@ -29,7 +29,16 @@ pub enum OpenError {
 impl OpenError {
     /// Whether opening it again can never work.
     pub fn is_final(&self) -> bool {
-        matches!(self, OpenError::Store(StoreError::NoV3Api { .. }))
+        use StoreError::{ForeignFile, NetworkFileSystem, NoMachine, NoV3Api, OtherMachine};
+        let OpenError::Store(error) = self else { return false };
+        matches!(
+            error,
+            NoV3Api { .. }
+                | ForeignFile { .. }
+                | NetworkFileSystem { .. }
+                | NoMachine { .. }
+                | OtherMachine { .. }
+        )
     }
 }
 
