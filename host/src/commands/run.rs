@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_guard::GuardConfig;
+use conclave_guard::{DaemonLock, GuardConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Cli, exit};
@@ -50,6 +50,7 @@ fn guard(config: &Config, call: &[OsString]) -> Result<u8> {
     command.arg("daemon").args(call);
     let mut guard = GuardConfig::new(config.state_directory.clone(), command);
     guard.destinations = config.exclusive_directories();
+    guard.slots = config.exclusive_slots();
     guard.final_codes = vec![exit::USAGE, exit::NAME_TAKEN, exit::OTHER_STORE];
     Ok(conclave_guard::run(guard)?)
 }
@@ -57,6 +58,8 @@ fn guard(config: &Config, call: &[OsString]) -> Result<u8> {
 /// The operator accepts a store that was restored or replaced: what is known of the old one goes.
 fn forget_store(config: &Config) -> Result<()> {
     let dir = &config.state_directory;
+    // A daemon that runs would write what it knows over it; this also makes the directory.
+    let _lock = DaemonLock::acquire(dir)?;
     let mut memory = conclave_manifests::Memory::load(dir)?;
     memory.cluster_id = None;
     memory.revision = conclave_core::Revision(0);
@@ -108,7 +111,8 @@ fn start_log(verbosity: u64) {
 fn tell(ended: &Ended) -> u8 {
     match ended {
         Ended::Stopped => exit::SUCCESS,
-        Ended::Aborted => exit::FAILURE,
+        // Neither is final: a guard that watches again starts another daemon.
+        Ended::Aborted | Ended::Unwatched => exit::FAILURE,
         Ended::NameTaken { nonce, addresses } => {
             say(&format!(
                 "conclave: another live daemon has this node's name: instance {nonce} at {}; give every node a name of its own (`node.name`, or podmaster's --whoami)",

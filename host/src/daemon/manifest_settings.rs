@@ -34,6 +34,18 @@ impl Config {
         directories.dedup();
         directories
     }
+
+    /// How many slots the guard's page needs for what can be in place at once. Of a directory
+    /// nobody knows how many files it will have.
+    pub fn exclusive_slots(&self) -> usize {
+        const OF_A_DIRECTORY: usize = 1024;
+        let of = |election: &ElectionConfig| {
+            let files = election.manifests.iter().filter(|m| m.exclusive).count();
+            let directories = election.manifest_directory.iter().filter(|d| d.exclusive).count();
+            files + directories * OF_A_DIRECTORY + usize::from(election.role_file.is_some())
+        };
+        self.elections.iter().map(of).sum::<usize>().max(conclave_guard::DEFAULT_SLOTS)
+    }
 }
 
 fn election(election: &ElectionConfig) -> ElectionManifests {

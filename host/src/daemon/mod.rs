@@ -8,19 +8,26 @@
 //!  checks ───┘  <────────── actions ──────────┘
 //! ```
 //!
-//! `start` brings a life of the daemon up, in numbered steps; `shell` is the loop. What can block
-//! (store, files, policies, checks) runs beside the loop and comes back as events.
+//! `start` brings a life of the daemon up, in numbered steps; `shell` is the loop, and `asking` its
+//! dealings with the policies. What can block (store, files, policies, checks) runs beside the loop
+//! and comes back as events.
 
+mod adoption;
+mod asking;
+mod cleaning;
 mod fitness;
 mod gate;
 mod limiter;
 mod manifest_settings;
 mod memory;
 mod notices;
+mod phrase;
 mod placing;
 mod policies;
+mod promise;
 mod shell;
 mod start;
+mod stops;
 pub mod stores;
 
 pub use policies::{BUILT_IN, Binding, PolicySet};

@@ -46,6 +46,8 @@ struct Place {
     number: u64,
     /// `None` until the manifest loop has looked at every source.
     manifests: Option<Vec<ManifestView>>,
+    /// Counts the questions for a description.
+    descriptions: u64,
 }
 
 impl Place {
@@ -80,6 +82,27 @@ impl Places {
         place.question()
     }
 
+    /// The same question anew: the policy is another one, or did not answer.
+    pub(crate) fn again(&mut self, election: &ElectionName) -> Option<Question> {
+        self.0.get_mut(election)?.question()
+    }
+
+    /// What a policy is to describe, and the number of that question.
+    pub(crate) fn description(
+        &mut self,
+        election: &ElectionName,
+    ) -> Option<(u64, Vec<ManifestView>)> {
+        let place = self.0.get_mut(election)?;
+        let manifests = place.manifests.clone()?;
+        place.descriptions += 1;
+        Some((place.descriptions, manifests))
+    }
+
+    /// Whether a description answers the newest question for one.
+    pub(crate) fn is_newest_description(&self, election: &ElectionName, number: u64) -> bool {
+        self.0.get(election).is_some_and(|place| place.descriptions == number)
+    }
+
     /// The manifests as they are now.
     pub(crate) fn known_manifests(&self, election: &ElectionName) -> Option<&Vec<ManifestView>> {
         self.0.get(election)?.manifests.as_ref()
@@ -110,5 +133,32 @@ mod tests {
         let after = places.wish(&e, Wish::Follow { holder: None }).unwrap();
         assert_eq!(after.role, Role::Standby);
         assert!(places.answered(&e, after.number).is_some());
+    }
+
+    #[test]
+    fn a_question_that_is_asked_anew_makes_the_old_answer_void() {
+        let mut places = Places::default();
+        let e = ElectionName::from("e");
+        assert!(places.again(&e).is_none(), "nothing is known of it");
+        places.wish(&e, Wish::Lead { token: Token(7) });
+        let first = places.manifests(&e, Vec::new()).unwrap();
+        let second = places.again(&e).unwrap();
+        assert_eq!(second.role, Role::Leader);
+        assert_eq!(places.answered(&e, first.number), None);
+        assert!(places.answered(&e, second.number).is_some());
+        places.wish(&e, Wish::Withdraw);
+        assert!(places.again(&e).is_none());
+    }
+
+    #[test]
+    fn of_two_descriptions_under_way_the_newer_counts() {
+        let mut places = Places::default();
+        let e = ElectionName::from("e");
+        assert_eq!(places.description(&e), None, "sources are not known yet");
+        places.manifests(&e, Vec::new());
+        let (first, _) = places.description(&e).unwrap();
+        let (second, _) = places.description(&e).unwrap();
+        assert!(!places.is_newest_description(&e, first));
+        assert!(places.is_newest_description(&e, second));
     }
 }

@@ -12,9 +12,11 @@ use conclave_core::ElectionName;
 use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View};
 use conclave_policy::{Digest, Directory, Limits, Policy, PolicyHost, Wanted};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigErrors, ElectionConfig, OnPolicyFailure, PolicyLimits, Problem};
+use crate::daemon::phrase::phrase;
 
 /// The policies that are part of the program.
 pub const BUILT_IN: [&str; 2] = ["cold-standby", "hot-standby"];
@@ -63,7 +65,7 @@ impl Binding {
 
     /// Who should lead.
     pub fn rank(&self, view: &View) -> Result<Ranking, String> {
-        let ranks = self.policy()?.rank(view, &self.config).map_err(phrase)?.value;
+        let ranks = self.policy()?.rank(view, &self.config).map_err(|error| phrase(&error))?.value;
         Ok(ranks.ranking)
     }
 
@@ -74,7 +76,7 @@ impl Binding {
         manifests: &[ManifestView],
     ) -> Result<Attributes, String> {
         let described = self.policy()?.describe(&self.election, node, manifests, &self.config);
-        Ok(described.map_err(phrase)?.value)
+        Ok(described.map_err(|error| phrase(&error))?.value)
     }
 
     /// What runs on this node in a role.
@@ -86,7 +88,7 @@ impl Binding {
         manifests: &[ManifestView],
     ) -> Result<Vec<Placement>, String> {
         let placed = self.policy()?.place(view, node, role, manifests, &self.config);
-        Ok(placed.map_err(phrase)?.value)
+        Ok(placed.map_err(|error| phrase(&error))?.value)
     }
 
     /// What runs where no policy can be asked: exclusive manifests on the leader, the others
@@ -94,11 +96,6 @@ impl Binding {
     pub fn builtin_place(role: Role, manifests: &[ManifestView]) -> Vec<Placement> {
         conclave_policy::builtin::place(role, manifests)
     }
-}
-
-/// An error with its causes, as one phrase.
-fn phrase(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// The bindings of all elections.
@@ -117,13 +114,22 @@ impl PolicySet {
     /// # Errors
     /// All policies that are missing or unusable, and all configurations that they refuse.
     pub async fn load(config: Arc<Config>, limit: Duration) -> Result<Self, ConfigErrors> {
-        let loading = Arc::clone(&config);
-        let task = tokio::task::spawn_blocking(move || load(&loading));
-        match tokio::time::timeout(limit, task).await {
+        match tokio::time::timeout(limit, PolicySet::begin(Arc::clone(&config))).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             Err(_) => Ok(PolicySet::failed(&config, "its policy was not compiled in time")),
         }
+    }
+
+    /// As [`load`](Self::load), beside the caller and for as long as it takes. Needs a tokio
+    /// runtime.
+    pub fn begin(config: Arc<Config>) -> JoinHandle<Result<Self, ConfigErrors>> {
+        tokio::task::spawn_blocking(move || load(&config))
+    }
+
+    /// Why an election's policy cannot be asked, if there is one that cannot.
+    pub fn failure(&self) -> Option<&str> {
+        self.0.values().find_map(|binding| binding.policy.as_ref().err()).map(AsRef::as_ref)
     }
 
     /// Every election's policy fails for this reason.
@@ -166,7 +172,7 @@ fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
     for election in &config.elections {
         match directory.get(&election.policy) {
             Err(error) => problems
-                .push(Problem::new(election.places.policy.clone(), phrase(error)).help(
+                .push(Problem::new(election.places.policy.clone(), phrase(&error)).help(
                 "put its component into the plugin directory as NAME.wasm, or name another policy",
             )),
             Ok(policy) => {
@@ -184,11 +190,11 @@ fn open_directory(config: &Config) -> Result<Directory, ConfigErrors> {
     let fail = |text: String| ConfigErrors::from(Problem::new(None, text));
     let cache = config.state_directory.join("cache");
     let host = PolicyHost::new(limits(&config.policies.limits), Some(cache))
-        .map_err(|error| fail(phrase(error)))?;
+        .map_err(|error| fail(phrase(&error)))?;
     let wanted: BTreeSet<String> = config.elections.iter().map(|e| e.policy.clone()).collect();
     let directory = host
         .load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))
-        .map_err(|error| fail(phrase(error)))?;
+        .map_err(|error| fail(phrase(&error)))?;
     for (name, entry) in &directory.entries {
         if let conclave_policy::Origin::File { path, replaces_builtin } = &entry.origin {
             let path = path.display();
@@ -219,7 +225,7 @@ fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<P
     let place = election.places.policy_config.clone().or_else(|| election.places.policy.clone());
     let named = |text: String| format!("policy {}: {text}", election.policy);
     let said = match policy.validate(&election.name, &config) {
-        Err(error) => return vec![Problem::new(place, phrase(error))],
+        Err(error) => return vec![Problem::new(place, phrase(&error))],
         Ok(answer) => answer.value,
     };
     if !said.is_empty() {
@@ -238,7 +244,7 @@ fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<P
     let manifests = manifests(election);
     match policy.check_exclusive(&election.name, node, &manifests, &config) {
         Ok(()) => Vec::new(),
-        Err(error) => vec![Problem::new(election.places.election.clone(), phrase(error))],
+        Err(error) => vec![Problem::new(election.places.election.clone(), phrase(&error))],
     }
 }
 
@@ -269,4 +275,18 @@ fn manifests(election: &ElectionConfig) -> Vec<ManifestView> {
         }));
     }
     views
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_built_in_is_what_is() {
+        let host = PolicyHost::new(Limits::default(), None).unwrap();
+        let nothing = BTreeSet::new();
+        let directory = host.load_directory(None, Wanted::Only(&nothing)).unwrap();
+        let names: Vec<&str> = directory.entries.keys().map(String::as_str).collect();
+        assert_eq!(names, BUILT_IN);
+    }
 }

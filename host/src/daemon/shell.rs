@@ -1,36 +1,40 @@
 //! The loop: select, handle, run actions. It owns the core and never waits for anything but
 //! the next input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, AsRawFd};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::status::Phase;
-use conclave_core::view::{NodeView, Placement, Ranking, View};
+use conclave_core::view::Placement;
 use conclave_core::{
-    Action, Core, ElectionName, Event, Exit, NodeName, Notice, Now, OpId, Outcome, Request,
-    Revision, SessionId, Time,
+    Action, Core, ElectionName, Event, Exit, Notice, Now, OpId, Outcome, Request, Revision,
+    SessionId, Time, Token,
 };
-use conclave_guard::{Attached, BootTimer, Clock, GuardState, Reading};
+use conclave_guard::{Attached, BootTimer, Clock, GuardState, Reading, SlotId};
 use conclave_manifests::{ManifestEvent, Manifests};
 use conclave_store::{Reply, Store, StoreError, WatchEvent};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::check::{Report, check_stopped};
-use crate::config::{Config, OnPolicyFailure};
+use crate::check::{self, Report, check_stopped};
+use crate::config::Config;
+use crate::daemon::asking::Failing;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
 use crate::daemon::notices;
-use crate::daemon::placing::{Places, Question, Wish};
-use crate::daemon::policies::{Binding, PolicySet};
+use crate::daemon::phrase::phrase;
+use crate::daemon::placing::{Places, Wish};
+use crate::daemon::policies::PolicySet;
+use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
+use crate::daemon::stops::Stops;
 
 /// Everything that reaches the loop.
 pub(crate) enum Input {
@@ -46,10 +50,17 @@ pub(crate) enum Input {
     Check(Report),
     /// Policies are compiled, or will not be in time.
     Policies(PolicySet),
-    /// A policy described this node.
-    Described { election: ElectionName, facts: Result<Attributes, String>, policy: PolicyVersion },
+    /// A policy described this node, in answer to the question of this number.
+    Described {
+        election: ElectionName,
+        number: u64,
+        facts: Result<Attributes, String>,
+        policy: PolicyVersion,
+    },
     /// A policy placed manifests.
     Placed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
+    /// A policy that failed is to be asked again.
+    AskAnew(ElectionName),
 }
 
 /// Has the runtime wait on a descriptor.
@@ -70,10 +81,18 @@ pub(crate) struct Shell {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) manifests: Manifests,
     pub(crate) attached: Attached,
+    /// The slots of adopted terms, until their effects are withdrawn.
+    pub(crate) adopted: BTreeMap<ElectionName, Vec<SlotId>>,
     pub(crate) memory: Keeper,
     pub(crate) fitness: FitnessBook,
+    /// The fitness checks; they end with the loop.
+    pub(crate) _checks: Vec<check::Watch>,
     pub(crate) places: Places,
     pub(crate) policies: PolicySet,
+    /// Where policies fail, and why, as it was told.
+    pub(crate) failing: BTreeMap<Failing, String>,
+    /// Whose policies are to be asked again in a while.
+    pub(crate) asking_again: BTreeSet<ElectionName>,
     pub(crate) limiter: Limiter,
     pub(crate) inputs: UnboundedSender<Input>,
     pub(crate) watch: Option<tokio::task::JoinHandle<()>>,
@@ -81,6 +100,8 @@ pub(crate) struct Shell {
     pub(crate) outage: bool,
     /// The store turned out to be another one: what it said.
     pub(crate) other_store: Option<String>,
+    /// The guard does not watch over this daemon any more.
+    pub(crate) unwatched: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) stuck_told: BTreeMap<ElectionName, String>,
 }
@@ -91,12 +112,11 @@ impl Shell {
         mut self,
         first: Vec<Action>,
         mut inputs: UnboundedReceiver<Input>,
+        mut told: Stops,
     ) -> std::io::Result<(Ended, Keeper, Manifests)> {
         let timer = wait_on(BootTimer::new()?)?;
         let guard = wait_on(self.attached.guard.as_fd().try_clone_to_owned()?)?;
         let mut guard_is_gone = false;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut stops = 0_u32;
         self.act(first);
         loop {
@@ -119,8 +139,7 @@ impl Shell {
                     guard_is_gone = true; // it stays readable; what follows is decided below
                     None
                 }
-                _ = terminate.recv() => { stops += 1; Some(Event::Stop) }
-                _ = interrupt.recv() => { stops += 1; Some(Event::Stop) }
+                () = told.next() => { stops += 1; Some(Event::Stop) }
                 Some(input) = inputs.recv() => self.translate(input),
             };
             if stops > 1 {
@@ -159,6 +178,7 @@ impl Shell {
                         "the guard does not watch over this daemon any more; giving everything up"
                     );
                 }
+                self.unwatched = true;
                 self.handle(Event::Stop);
             }
         }
@@ -189,20 +209,15 @@ impl Shell {
                 Some(Event::Fitness { election, fitness })
             }
             Input::Policies(policies) => {
-                self.policies = policies;
-                let elections: Vec<_> =
-                    self.config.elections.iter().map(|e| e.name.clone()).collect();
-                for election in elections {
-                    self.describe(&election);
-                }
+                self.take_policies(policies);
                 None
             }
-            Input::Described { election, facts, policy } => {
-                let facts = facts.unwrap_or_else(|reason| {
-                    error!(%election, policy = policy.name, reason, "policy could not describe this node; it stands without facts");
-                    Attributes::new()
-                });
-                Some(Event::Described { election, facts, policy })
+            Input::Described { election, number, facts, policy } => {
+                self.described(election, number, facts, policy)
+            }
+            Input::AskAnew(election) => {
+                self.ask_anew(&election);
+                None
             }
             Input::Placed { election, number, result } => {
                 self.placed(&election, number, result);
@@ -228,11 +243,7 @@ impl Shell {
             Err(error) => {
                 self.outage = true;
                 if let Some(held_back) = self.limiter.admit(error.kind(), now) {
-                    let error = anyhow::Error::from(error);
-                    warn!(
-                        error = format!("{error:#}"),
-                        read, held_back, "the store did not answer"
-                    );
+                    warn!(error = phrase(&error), read, held_back, "the store did not answer");
                 }
                 Outcome::Unknown
             }
@@ -264,9 +275,8 @@ impl Shell {
             WatchEvent::Broken(error) => {
                 let now = self.clock.now().fast;
                 if let Some(held_back) = self.limiter.admit("watch", now) {
-                    let error = anyhow::Error::from(error);
                     warn!(
-                        error = format!("{error:#}"),
+                        error = phrase(&error),
                         held_back, "the watch broke; reading everything again"
                     );
                 }
@@ -295,6 +305,7 @@ impl Shell {
                 None
             }
             ManifestEvent::Withdrawn { op, election, result } => {
+                let result = result.and_then(|()| self.release_adopted(&election));
                 if result.is_ok() {
                     info!(%election, "exclusive effects withdrawn");
                 }
@@ -305,7 +316,11 @@ impl Shell {
                 None
             }
             ManifestEvent::NotPlaced { election, token, reason } => {
-                error!(%election, %token, reason, "holds the term but could not place its manifests");
+                if self.holds(&election, token) {
+                    error!(%election, %token, reason, "holds the term but could not place its manifests");
+                } else {
+                    debug!(%election, %token, reason, "the term ended before everything was placed");
+                }
                 None
             }
             ManifestEvent::Replaced { election, path } => {
@@ -321,6 +336,23 @@ impl Shell {
                 None
             }
         }
+    }
+
+    /// Ends the guard's watch over what an earlier daemon placed: whoever withdrew it knows of no
+    /// slots but its own.
+    fn release_adopted(&mut self, election: &ElectionName) -> Result<(), String> {
+        let Some(slots) = self.adopted.get(election) else { return Ok(()) };
+        for slot in slots {
+            self.attached.page.release(*slot).map_err(|error| error.to_string())?;
+        }
+        self.adopted.remove(election);
+        Ok(())
+    }
+
+    /// Whether this node still has the term, by the core and by the guard.
+    fn holds(&mut self, election: &ElectionName, token: Token) -> bool {
+        let leads = self.core.leading(election, self.clock.now()) == Some(token);
+        leads && self.attached.page.session().is_some_and(|s| s.stands(Reading::now()))
     }
 
     fn act(&mut self, actions: Vec<Action>) {
@@ -358,6 +390,8 @@ impl Shell {
             Action::Notice(notice) => self.notice(&notice),
             Action::Exit(exit) => {
                 self.ended = Some(match exit {
+                    // A guard that comes back to life is to start another.
+                    Exit::Stopped if self.unwatched => Ended::Unwatched,
                     Exit::Stopped => Ended::Stopped,
                     Exit::NameTaken { nonce, addresses } => Ended::NameTaken { nonce, addresses },
                     Exit::StoreWentBack { known, seen } => Ended::StoreWentBack { known, seen },
@@ -367,12 +401,13 @@ impl Shell {
     }
 
     fn send(&self, op: OpId, request: Request, timeout: Duration) {
-        let (store, inputs) = (Arc::clone(&self.store), self.inputs.clone());
+        let store = Arc::clone(&self.store);
         let read = matches!(request, Request::List | Request::ReadLeader { .. });
+        let place = "its client panicked".to_owned();
+        let answer = move |result| Input::Reply { op, read, result };
+        let promise = Promise::new(&self.inputs, answer(Err(StoreError::Closed { place })));
         tokio::spawn(async move {
-            let result = store.execute(request, timeout).await;
-            // The loop has ended: nobody waits for the reply.
-            let _ = inputs.send(Input::Reply { op, read, result });
+            promise.keep(answer(store.execute(request, timeout).await));
         });
     }
 
@@ -408,90 +443,12 @@ impl Shell {
         }
     }
 
-    fn rank(&self, op: OpId, view: View) {
-        let inputs = self.inputs.clone();
-        let binding = self.policies.binding(&view.election);
-        tokio::task::spawn_blocking(move || {
-            let result: Result<Ranking, String> = match binding {
-                Some(binding) => binding.rank(&view),
-                None => Err("no policy is loaded yet".to_owned()),
-            };
-            let _ = inputs.send(Input::Core(Event::Ranked { op, result }));
-        });
-    }
-
-    fn describe(&self, election: &ElectionName) {
-        let Some(binding) = self.policies.binding(election) else { return };
-        let Some(manifests) = self.places.known_manifests(election).cloned() else { return };
-        let (node, election, inputs) = (self.node_view(), election.clone(), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let facts = binding.describe(&node, &manifests);
-            let policy = binding.version();
-            let _ = inputs.send(Input::Described { election, facts, policy });
-        });
-    }
-
-    fn node_view(&self) -> NodeView {
-        let node = &self.config.node;
-        NodeView {
-            name: node.name.clone(),
-            labels: node.labels.clone(),
-            variables: node.variables.clone(),
-        }
-    }
-
-    fn want(&mut self, election: &ElectionName, wish: Wish) {
-        if let Some(question) = self.places.wish(election, wish) {
-            self.ask_placement(election, question);
-        }
-    }
-
-    fn ask_placement(&self, election: &ElectionName, question: Question) {
-        let binding = self.policies.binding(election);
-        let (view, node) = (self.core.view(election), self.node_view());
-        let (election, inputs) = (election.clone(), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let Question { number, role, manifests } = question;
-            let result = match &binding {
-                Some(binding) => binding.place(&view, &node, role, &manifests),
-                None => Ok(Binding::builtin_place(role, &manifests)),
-            };
-            let result = result.or_else(|reason| {
-                error!(%election, ?role, reason, "policy could not place manifests");
-                match binding.map(|binding| binding.on_failure()) {
-                    Some(OnPolicyFailure::Hold) => Err(reason),
-                    _ => Ok(Binding::builtin_place(role, &manifests)),
-                }
-            });
-            let _ = inputs.send(Input::Placed { election, number, result });
-        });
-    }
-
-    fn placed(
-        &mut self,
-        election: &ElectionName,
-        number: u64,
-        result: Result<Vec<Placement>, String>,
-    ) {
-        let Some(wish) = self.places.answered(election, number).cloned() else { return };
-        // With `hold`, what is in place stays as it is.
-        let Ok(placements) = result else { return };
-        let told = match wish {
-            Wish::Lead { token } => self.manifests.lead(election, token, placements),
-            Wish::Follow { holder } => self.manifests.follow(election, holder, placements),
-            Wish::Withdraw => Ok(()),
-        };
-        if let Err(error) = told {
-            // Terms of elections that are no longer configured are only withdrawn.
-            error!(%election, %error, "the manifest loop does not know this election");
-        }
-    }
-
     fn stop_check(&self, op: OpId, election: &ElectionName) {
-        let inputs = self.inputs.clone();
         let election = election.clone();
         let check = self.config.elections.iter().find(|e| e.name == election);
         let check = check.and_then(|e| e.stop_check.clone());
+        let answer = move |stopped| Input::Core(Event::StopChecked { op, stopped });
+        let promise = Promise::new(&self.inputs, answer(false));
         tokio::spawn(async move {
             let stopped = match check {
                 None => false,
@@ -503,7 +460,7 @@ impl Shell {
                     }
                 },
             };
-            let _ = inputs.send(Input::Core(Event::StopChecked { op, stopped }));
+            promise.keep(answer(stopped));
         });
     }
 
@@ -529,23 +486,18 @@ impl Shell {
         let found = self.config.elections.iter().find(|e| e.name == *election);
         let Some(command) = found.and_then(|e| e.on_stuck.clone()) else { return };
         let Some((program, arguments)) = command.split_first() else { return };
-        let node: &NodeName = &self.config.node.name;
-        let started = tokio::process::Command::new(program)
+        let (program, election) = (program.clone(), election.clone());
+        let mut command = Command::new(&program);
+        command
             .args(arguments)
             .env("CONCLAVE_ELECTION", election.as_str())
-            .env("CONCLAVE_NODE", node.as_str())
+            .env("CONCLAVE_NODE", self.config.node.name.as_str())
             .env("CONCLAVE_REASON", reason)
-            .stdin(std::process::Stdio::null())
-            .spawn();
-        match started {
+            .stdin(Stdio::null());
+        // The disk that the term is stuck on may be the program's too: even starting it can hang.
+        tokio::task::spawn_blocking(move || match command.status() {
             Err(error) => error!(%election, program, %error, "cannot run the on_stuck command"),
-            Ok(mut child) => {
-                let election = election.clone();
-                tokio::spawn(async move {
-                    let status = child.wait().await.map(|status| status.to_string());
-                    warn!(%election, ?status, "the on_stuck command ended");
-                });
-            }
-        }
+            Ok(status) => warn!(%election, %status, "the on_stuck command ended"),
+        });
     }
 }

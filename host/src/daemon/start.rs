@@ -1,26 +1,29 @@
 //! One life of the daemon, from the lock to the end.
 //!
 //! 1. Take the lock and attach to the guard's page: no daemon runs without a guard.
-//! 2. Decide between adoption and a fresh start; a fresh start withdraws what an earlier life
-//!    left before it does anything else.
+//! 2. Decide between adoption and a fresh start (`adoption`); a fresh start withdraws what an
+//!    earlier life left before it does anything else (`cleaning`).
 //! 3. Load the policies (a fresh start refuses a configuration that they refuse).
 //! 4. Open the store, start the manifest loop and the checks, create the core, run the loop.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_core::{Adoption, Core, ElectionName, Nonce, Past, Revision, Token};
+use conclave_core::{Action, Core, Nonce, Past, Revision};
 use conclave_guard::{Attached, Clock, DaemonLock, LockError, Page, PageError, Reading, boot_id};
 use conclave_manifests::{
-    Ledger, LedgerError, Manifests, ManifestsError, Memory, MemoryError, Start, clean,
+    Ledger, LedgerError, Manifests, ManifestsError, Memory, MemoryError, Start,
 };
-use tokio::sync::mpsc::unbounded_channel;
-use tracing::{error, info, warn};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{error, warn};
 
 use crate::check;
 use crate::config::{Config, ConfigErrors, Instance};
+use crate::daemon::adoption::{Adopted, adopt};
+use crate::daemon::cleaning::clean_up;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::gate::PageGate;
 use crate::daemon::limiter::Limiter;
@@ -28,24 +31,25 @@ use crate::daemon::memory::{Keeper, Lineage};
 use crate::daemon::placing::Places;
 use crate::daemon::policies::PolicySet;
 use crate::daemon::shell::{Input, Shell};
+use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
 const COMPILE_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the manifest loop gets to finish its last writes.
-const MANIFESTS_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Between attempts to clean up what an earlier life left.
-const CLEAN_AGAIN: Duration = Duration::from_secs(1);
+/// How long the last writes to disk get.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// How the daemon ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It was told to stop, and gave everything up.
     Stopped,
-    /// It was told to stop twice: the guard withdraws what is left.
+    /// It was told to stop twice, or before it could withdraw what an earlier life left: the guard
+    /// withdraws what is left.
     Aborted,
+    /// Its guard did not watch over it any more; it gave everything up.
+    Unwatched,
     /// Another live daemon has this node's name.
     NameTaken {
         /// Its instance nonce.
@@ -111,43 +115,165 @@ fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 /// # Errors
 /// When it cannot start; once the core runs, everything else is an [`Ended`].
 pub async fn run(config: Config) -> Result<Ended, StartError> {
+    let mut stops = Stops::listen().map_err(system("listen for signals"))?;
     let config = Arc::new(config);
-    let state_dir = config.state_directory.clone();
-    let lock = DaemonLock::acquire(&state_dir)?;
-    let attached = Page::attach_from_env(&lock)?.ok_or(StartError::NoGuard)?;
-    let boot = boot_id().map_err(system("read the machine's boot id"))?;
+    let lock = DaemonLock::acquire(&config.state_directory)?;
+    let mut attached = Page::attach_from_env(&lock)?.ok_or(StartError::NoGuard)?;
+    let page = attached.page;
     let lineage = Lineage {
-        boot_id: boot.clone(),
+        boot_id: boot_id().map_err(system("read the machine's boot id"))?,
         guard_nonce: std::env::var("CONCLAVE_GUARD_NONCE").unwrap_or_default(),
         ttl_ms: config.timings.protocol.ttl.as_millis() as u64,
     };
 
-    let mut memory = Memory::load(&state_dir)?;
+    let memory = remembered(&config)?;
+    let (ledger, damage) = Ledger::open(&config.state_directory)?;
+    if let Some(damage) = &damage {
+        error!(kept = %damage.kept.display(), reason = damage.reason, "the ledger was damaged");
+    }
+    let clock = Clock::new();
+    let adopted = adopt(page, memory.session.as_ref(), &ledger.entries(), &clock, &lineage);
+
+    let (inputs, received) = unbounded_channel();
+    let (ledger, policies) = if adopted.is_some() {
+        let ledger = clean_up(&config, &mut attached, ledger, damage, Start::Adopt).await?;
+        // A restarted daemon must not lose a term to a policy that was replaced by a bad one, nor
+        // to the time that compiling takes.
+        policies_later(Arc::clone(&config), PolicySet::begin(Arc::clone(&config)), &inputs);
+        (ledger, PolicySet::none())
+    } else {
+        let cleaning = clean_up(&config, &mut attached, ledger, damage, Start::Fresh);
+        let Some(ledger) = stops.unless(cleaning).await else {
+            warn!("told to stop before everything that an earlier daemon left was withdrawn");
+            return Ok(Ended::Aborted);
+        };
+        let loading = beating(page, first_policies(&config, &inputs));
+        let Some(policies) = stops.unless(loading).await else { return Ok(Ended::Stopped) };
+        (ledger?, policies?)
+    };
+    let session = memory.session.as_ref().filter(|s| lock.previous_daemon_dead(&s.boot_id));
+    let dead = session.map(|session| session.nonce.clone());
+    let life =
+        Life { config, attached, lineage, memory, dead, clock, adopted, ledger, policies, inputs };
+    let (shell, first) = life.begin().await?;
+    let ended = live(shell, first, received, stops).await?;
+    drop(lock);
+    Ok(ended)
+}
+
+/// What a life has once everything before it is cleaned up.
+struct Life {
+    config: Arc<Config>,
+    attached: Attached,
+    lineage: Lineage,
+    memory: Memory,
+    /// The nonce of the daemon before, if that is proven dead.
+    dead: Option<Nonce>,
+    clock: Clock,
+    adopted: Option<Adopted>,
+    ledger: Ledger,
+    policies: PolicySet,
+    inputs: UnboundedSender<Input>,
+}
+
+impl Life {
+    /// Starts everything that the loop works with.
+    async fn begin(mut self) -> Result<(Shell, Vec<Action>), StartError> {
+        let config = self.config;
+        let store = beating(self.attached.page, stores::open(&config)).await?;
+        let manifests = start_manifests(&config, self.ledger, &self.attached, &self.inputs)?;
+        let (adopt, slots) = match self.adopted {
+            None => (None, BTreeMap::new()),
+            Some(Adopted { adoption, slots }) => (Some(adoption), slots),
+        };
+        let (revision, tokens) = (self.memory.revision, self.memory.tokens.clone());
+        let past = Past { dead: self.dead, adopt, revision, tokens };
+        let settings = config.settings(instance(self.lineage.boot_id.clone(), past)?);
+        let (core, first) = Core::new(settings, self.clock.now());
+        let directory = config.state_directory.clone();
+        let shell = Shell {
+            core,
+            clock: self.clock,
+            store,
+            manifests,
+            attached: self.attached,
+            adopted: slots,
+            memory: Keeper::start(self.memory, directory, self.lineage),
+            fitness: fitness(&config),
+            _checks: start_checks(&config, &self.inputs),
+            places: Places::default(),
+            policies: self.policies,
+            failing: BTreeMap::new(),
+            asking_again: BTreeSet::new(),
+            limiter: Limiter::default(),
+            inputs: self.inputs,
+            watch: None,
+            watches: 0,
+            outage: false,
+            other_store: None,
+            unwatched: false,
+            ended: None,
+            stuck_told: BTreeMap::new(),
+            config,
+        };
+        Ok((shell, first))
+    }
+}
+
+/// Runs the loop to its end, and gives the last writes a moment.
+async fn live(
+    shell: Shell,
+    first: Vec<Action>,
+    received: UnboundedReceiver<Input>,
+    stops: Stops,
+) -> Result<Ended, StartError> {
+    let (ended, memory, manifests) =
+        shell.run(first, received, stops).await.map_err(system("wait for events"))?;
+    if timeout(LAST_WRITES, memory.finish()).await.is_err() {
+        warn!("the daemon's memory could not be written in time");
+    }
+    if !tokio::task::block_in_place(|| manifests.stop(LAST_WRITES)) {
+        warn!("the manifest loop's last writes did not finish in time");
+    }
+    Ok(ended)
+}
+
+/// Shows the guard that the daemon is alive while it still starts and has no loop.
+pub(crate) async fn beating<T>(page: Page, work: impl Future<Output = T>) -> T {
+    let mut beats = interval(page.beat_period());
+    beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beats.tick() => page.beat(Reading::now()),
+        }
+    }
+}
+
+/// What earlier lives remember of this node.
+fn remembered(config: &Config) -> Result<Memory, StartError> {
+    let mut memory = Memory::load(&config.state_directory)?;
     if memory.node.as_ref().is_some_and(|node| *node != config.node.name) {
         memory.session = None; // remembered for another name
     }
     memory.node = Some(config.node.name.clone());
-    let (ledger, damage) = Ledger::open(&state_dir)?;
-    if let Some(damage) = &damage {
-        error!(kept = %damage.kept.display(), reason = damage.reason, "the ledger was damaged");
-    }
+    Ok(memory)
+}
 
-    let mut clock = Clock::new();
-    let now = clock.now();
-    let adopt = adoption(&attached, &memory, &ledger, &clock, &lineage);
-    let start = if adopt.is_some() { Start::Adopt } else { Start::Fresh };
-    let attached = clean_up(&config, attached, &ledger, damage.as_ref(), start).await?;
+fn instance(boot_id: String, past: Past) -> Result<Instance, StartError> {
+    let nonce = new_nonce().map_err(system("make an instance nonce"))?;
+    Ok(Instance { nonce, boot_id, addresses: vec![address()], past })
+}
 
-    // A restarted daemon must not lose a term to a policy that was replaced by a bad one.
-    let policies = match start {
-        Start::Fresh => PolicySet::load(Arc::clone(&config), COMPILE_LIMIT).await?,
-        Start::Adopt => PolicySet::none(),
-    };
-
-    let store = stores::open(&config).await?;
-    let (inputs, received) = unbounded_channel();
+fn start_manifests(
+    config: &Config,
+    ledger: Ledger,
+    attached: &Attached,
+    inputs: &UnboundedSender<Input>,
+) -> Result<Manifests, ManifestsError> {
     let sink = inputs.clone();
-    let manifests = Manifests::start(
+    Manifests::start(
         &config.manifest_settings(),
         ledger,
         Arc::new(PageGate::new(attached.page)),
@@ -155,134 +281,56 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
             // The loop has ended: nobody waits for the event.
             let _ = sink.send(Input::Manifest(event));
         }),
-    )?;
-    let _checks = start_checks(&config, &inputs);
-    if start == Start::Adopt {
-        load_policies_later(Arc::clone(&config), &inputs);
-    }
-
-    let session = memory.session.as_ref().filter(|s| lock.previous_daemon_dead(&s.boot_id));
-    let past = Past {
-        dead: session.map(|session| session.nonce.clone()),
-        adopt,
-        revision: memory.revision,
-        tokens: memory.tokens.clone(),
-    };
-    let nonce = new_nonce().map_err(system("make an instance nonce"))?;
-    let instance = Instance { nonce, boot_id: boot.clone(), addresses: vec![address()], past };
-    let (core, first) = Core::new(config.settings(instance), now);
-    let shell = Shell {
-        core,
-        clock,
-        store,
-        manifests,
-        attached,
-        memory: Keeper::start(memory, state_dir, lineage),
-        fitness: FitnessBook::new(config.elections.iter().map(|election| {
-            let checks = election.fitness.iter().map(|check| check.name.as_str()).collect();
-            (election.name.clone(), checks)
-        })),
-        places: Places::default(),
-        policies,
-        limiter: Limiter::default(),
-        inputs,
-        watch: None,
-        watches: 0,
-        outage: false,
-        other_store: None,
-        ended: None,
-        stuck_told: BTreeMap::new(),
-        config,
-    };
-    let (ended, memory, manifests) =
-        shell.run(first, received).await.map_err(system("wait for events"))?;
-    memory.finish().await;
-    if !tokio::task::block_in_place(|| manifests.stop(MANIFESTS_PATIENCE)) {
-        warn!("the manifest loop's last writes did not finish in time");
-    }
-    drop(lock);
-    Ok(ended)
+    )
 }
 
-/// The session to go on with: made by a daemon of this very guard, in this boot, for this node,
-/// with the same TTL, and with its deadline still ahead.
-fn adoption(
-    attached: &Attached,
-    memory: &Memory,
-    ledger: &Ledger,
-    clock: &Clock,
-    lineage: &Lineage,
-) -> Option<Adoption> {
-    let page = attached.page.session().filter(|session| session.stands(Reading::now()))?;
-    let session = memory.session.as_ref();
-    let session = session.filter(|session| session.id == page.id && lineage.made(session))?;
-    let placed = ledger.entries();
-    let mut terms: BTreeMap<ElectionName, Token> = BTreeMap::new();
-    for claim in attached.page.claims() {
-        let entry = placed.iter().find(|e| e.path == claim.dest && e.token == Some(claim.token));
-        match entry {
-            Some(entry) => {
-                terms.insert(entry.election.clone(), claim.token);
-            }
-            // Claimed, but nothing appeared before the daemon died.
-            None => {
-                let _ = attached.page.release(claim.id);
-            }
-        }
-    }
-    info!(session = %page.id, terms = terms.len(), "adopting the session of the daemon before");
-    Some(Adoption {
-        session: session.id,
-        nonce: session.nonce.clone(),
-        deadline: clock.to_time(page.deadline),
-        terms,
-    })
+fn fitness(config: &Config) -> FitnessBook {
+    FitnessBook::new(config.elections.iter().map(|election| {
+        let checks = election.fitness.iter().map(|check| check.name.as_str()).collect();
+        (election.name.clone(), checks)
+    }))
 }
 
-/// Withdraws what an earlier life left, and does not go on before that has succeeded: its session
-/// must not be ended while something exclusive may be in place.
-async fn clean_up(
+/// The policies of a fresh start. Those that take longer than they may come later.
+async fn first_policies(
     config: &Arc<Config>,
-    mut attached: Attached,
-    ledger: &Ledger,
-    damage: Option<&conclave_manifests::LedgerDamage>,
-    start: Start,
-) -> Result<Attached, StartError> {
-    let settings = config.manifest_settings();
-    let mut told: Vec<(PathBuf, String)> = Vec::new();
-    loop {
-        let report = tokio::task::block_in_place(|| clean(&settings, ledger, damage, start));
-        for path in &report.withdrawn {
-            warn!(path = %path.display(), "withdrew what an earlier daemon left");
+    inputs: &UnboundedSender<Input>,
+) -> Result<PolicySet, ConfigErrors> {
+    let mut loading = PolicySet::begin(Arc::clone(config));
+    match timeout(COMPILE_LIMIT, &mut loading).await {
+        Ok(loaded) => loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
+        Err(_) => {
+            policies_later(Arc::clone(config), loading, inputs);
+            Ok(PolicySet::failed(config, "its policy is still being compiled"))
         }
-        for path in &report.doubtful {
-            error!(path = %path.display(), "this file may be ours, but nothing proves it; left alone");
-        }
-        if report.failed.is_empty() {
-            break;
-        }
-        if told != report.failed {
-            for (path, reason) in &report.failed {
-                error!(path = %path.display(), reason, "cannot withdraw what an earlier daemon left; not starting before that");
-            }
-            told = report.failed;
-        }
-        attached.page.beat(Reading::now());
-        tokio::time::sleep(CLEAN_AGAIN.min(attached.page.beat_period())).await;
     }
-    if start == Start::Fresh {
-        for claim in attached.page.claims() {
-            attached.page.release(claim.id)?;
-        }
-        attached.session.end()?;
-    }
-    Ok(attached)
 }
 
-fn start_checks(
-    config: &Config,
-    inputs: &tokio::sync::mpsc::UnboundedSender<Input>,
-) -> Vec<check::Watch> {
+/// Has the loop take the policies in when they are there.
+fn policies_later(
+    config: Arc<Config>,
+    loading: JoinHandle<Result<PolicySet, ConfigErrors>>,
+    inputs: &UnboundedSender<Input>,
+) {
+    let inputs = inputs.clone();
+    tokio::spawn(async move {
+        let policies = match loading.await {
+            Ok(Ok(policies)) => policies,
+            Ok(Err(errors)) => {
+                error!(%errors, "policies cannot be used; what stands in for them decides");
+                PolicySet::failed(&config, &errors.to_string())
+            }
+            Err(panic) => {
+                error!(%panic, "loading the policies failed; what stands in for them decides");
+                PolicySet::failed(&config, "loading it failed")
+            }
+        };
+        // The loop may have ended meanwhile.
+        let _ = inputs.send(Input::Policies(policies));
+    });
+}
+
+fn start_checks(config: &Config, inputs: &UnboundedSender<Input>) -> Vec<check::Watch> {
     let (reports, mut received) = unbounded_channel();
     let inputs = inputs.clone();
     tokio::spawn(async move {
@@ -297,20 +345,6 @@ fn start_checks(
         .iter()
         .map(|election| check::watch(&election.name, &election.fitness, &reports))
         .collect()
-}
-
-fn load_policies_later(config: Arc<Config>, inputs: &tokio::sync::mpsc::UnboundedSender<Input>) {
-    let inputs = inputs.clone();
-    tokio::spawn(async move {
-        let policies = match PolicySet::load(Arc::clone(&config), COMPILE_LIMIT).await {
-            Ok(policies) => policies,
-            Err(errors) => {
-                error!(%errors, "policies cannot be used; what stands in for them decides");
-                PolicySet::failed(&config, &errors.to_string())
-            }
-        };
-        let _ = inputs.send(Input::Policies(policies));
-    });
 }
 
 fn new_nonce() -> std::io::Result<Nonce> {

@@ -1,0 +1,182 @@
+//! Asking the policies, beside the loop, and what follows from their answers.
+
+use std::time::Duration;
+
+use conclave_core::record::{Attributes, PolicyVersion};
+use conclave_core::view::{NodeView, Placement, View};
+use conclave_core::{ElectionName, Event, OpId};
+use tracing::{error, info};
+
+use crate::config::OnPolicyFailure;
+use crate::daemon::placing::{Question, Wish};
+use crate::daemon::policies::{Binding, PolicySet};
+use crate::daemon::promise::Promise;
+use crate::daemon::shell::{Input, Shell};
+
+/// A policy that failed is asked again after this, even if nothing changed: it may have been slow.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a policy failed at.
+pub(crate) type Failing = (ElectionName, &'static str);
+
+const DESCRIBE: &str = "describe this node";
+const PLACE: &str = "place manifests";
+
+/// What is said for work that ended without a word.
+const PANICKED: &str = "the policy host panicked";
+
+impl Shell {
+    /// Takes policies in: they may describe and place differently.
+    pub(super) fn take_policies(&mut self, policies: PolicySet) {
+        self.policies = policies;
+        let elections: Vec<_> = self.config.elections.iter().map(|e| e.name.clone()).collect();
+        for election in elections {
+            self.ask_anew(&election);
+        }
+    }
+
+    /// Asks an election's policy for everything but a ranking, which the core asks for.
+    pub(super) fn ask_anew(&mut self, election: &ElectionName) {
+        self.asking_again.remove(election);
+        self.describe(election);
+        if let Some(question) = self.places.again(election) {
+            self.ask_placement(election, question);
+        }
+    }
+
+    pub(super) fn rank(&self, op: OpId, view: View) {
+        let answer = move |result| Input::Core(Event::Ranked { op, result });
+        let promise = Promise::new(&self.inputs, answer(Err(PANICKED.to_owned())));
+        let binding = self.policies.binding(&view.election);
+        tokio::task::spawn_blocking(move || {
+            promise.keep(answer(match binding {
+                Some(binding) => binding.rank(&view),
+                None => Err("no policy is loaded yet".to_owned()),
+            }));
+        });
+    }
+
+    pub(super) fn describe(&mut self, election: &ElectionName) {
+        let Some(binding) = self.policies.binding(election) else { return };
+        let Some((number, manifests)) = self.places.description(election) else { return };
+        let (node, policy, election) = (self.node_view(), binding.version(), election.clone());
+        let answer = move |facts| Input::Described { election, number, facts, policy };
+        let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
+        tokio::task::spawn_blocking(move || {
+            promise.keep(answer(binding.describe(&node, &manifests)));
+        });
+    }
+
+    pub(super) fn described(
+        &mut self,
+        election: ElectionName,
+        number: u64,
+        facts: Result<Attributes, String>,
+        policy: PolicyVersion,
+    ) -> Option<Event> {
+        if !self.places.is_newest_description(&election, number) {
+            return None; // of manifests that have changed since
+        }
+        let facts = match facts {
+            Ok(facts) => {
+                self.answers_again(&election, DESCRIBE);
+                facts
+            }
+            Err(reason) => {
+                self.failed(&election, DESCRIBE, reason);
+                Attributes::new()
+            }
+        };
+        Some(Event::Described { election, facts, policy })
+    }
+
+    fn node_view(&self) -> NodeView {
+        let node = &self.config.node;
+        NodeView {
+            name: node.name.clone(),
+            labels: node.labels.clone(),
+            variables: node.variables.clone(),
+        }
+    }
+
+    pub(super) fn want(&mut self, election: &ElectionName, wish: Wish) {
+        if let Some(question) = self.places.wish(election, wish) {
+            self.ask_placement(election, question);
+        }
+    }
+
+    /// Nothing is placed, and nothing of an adopted term is touched, before there is a policy to
+    /// ask; then it is asked anew.
+    pub(super) fn ask_placement(&self, election: &ElectionName, question: Question) {
+        let Some(binding) = self.policies.binding(election) else { return };
+        let (view, node) = (self.core.view(election), self.node_view());
+        let Question { number, role, manifests } = question;
+        let election = election.clone();
+        let answer = move |result| Input::Placed { election, number, result };
+        let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
+        tokio::task::spawn_blocking(move || {
+            promise.keep(answer(binding.place(&view, &node, role, &manifests)));
+        });
+    }
+
+    pub(super) fn placed(
+        &mut self,
+        election: &ElectionName,
+        number: u64,
+        result: Result<Vec<Placement>, String>,
+    ) {
+        let Some(wish) = self.places.answered(election, number).cloned() else { return };
+        let placements = match result {
+            Ok(placements) => {
+                self.answers_again(election, PLACE);
+                placements
+            }
+            Err(reason) => {
+                self.failed(election, PLACE, reason);
+                // With `hold`, what is in place stays as it is.
+                let Some(placements) = self.fall_back(election, &wish) else { return };
+                placements
+            }
+        };
+        let told = match wish {
+            Wish::Lead { token } => self.manifests.lead(election, token, placements),
+            Wish::Follow { holder } => self.manifests.follow(election, holder, placements),
+            Wish::Withdraw => Ok(()),
+        };
+        if let Err(error) = told {
+            // Terms of elections that are no longer configured are only withdrawn.
+            error!(%election, %error, "the manifest loop does not know this election");
+        }
+    }
+
+    /// What runs while the policy fails; `None` where that may change nothing.
+    fn fall_back(&self, election: &ElectionName, wish: &Wish) -> Option<Vec<Placement>> {
+        let binding = self.policies.binding(election)?;
+        if binding.on_failure() == OnPolicyFailure::Hold {
+            return None;
+        }
+        Some(Binding::builtin_place(wish.role()?, self.places.known_manifests(election)?))
+    }
+
+    /// Tells once that a policy failed, and why, and asks it again after a while.
+    fn failed(&mut self, election: &ElectionName, at: &'static str, reason: String) {
+        let told = self.failing.insert((election.clone(), at), reason.clone());
+        if told.as_ref() != Some(&reason) {
+            error!(%election, at, reason, "policy failed");
+        }
+        if self.asking_again.insert(election.clone()) {
+            let (inputs, election) = (self.inputs.clone(), election.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(ASK_AGAIN).await;
+                // The loop may have ended meanwhile.
+                let _ = inputs.send(Input::AskAnew(election));
+            });
+        }
+    }
+
+    fn answers_again(&mut self, election: &ElectionName, at: &'static str) {
+        if self.failing.remove(&(election.clone(), at)).is_some() {
+            info!(%election, at, "policy answers again");
+        }
+    }
+}
