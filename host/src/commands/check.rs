@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use conclave_store::Latency;
 
 use crate::cli::exit;
@@ -18,6 +18,9 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(120);
 
 /// A store that does not answer a measurement within this does not answer.
 const MEASURE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A store that still has more revisions than this, back to its first, is compacted by nobody.
+const MANY_REVISIONS: u64 = 10_000;
 
 /// A request timeout of fewer round trips than this makes ordinary delays look like outages.
 const ROUND_TRIPS: u32 = 10;
@@ -43,7 +46,10 @@ pub(super) fn check(file: &Path) -> Result<u8> {
 
 /// Loads the policies, and measures the store.
 async fn check_world(config: &Arc<Config>) -> Result<Option<Latency>> {
-    PolicySet::load(Arc::clone(config), COMPILE_LIMIT).await?;
+    let policies = PolicySet::load(Arc::clone(config), COMPILE_LIMIT).await?;
+    if let Some(reason) = policies.failure() {
+        bail!("the policies were not asked: {reason}");
+    }
     let store = match stores::open(config).await {
         Ok(store) => store,
         Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
@@ -63,6 +69,11 @@ fn judge(config: &Config, latency: Latency) {
     let timings = &config.timings.protocol;
     let millis = |span: Duration| format!("{:.1} ms", span.as_secs_f64() * 1e3);
     println!("store: a read takes {}, a write {}", millis(latency.read), millis(latency.write));
+    if let Some(revision) = latency.uncompacted.filter(|revision| revision.0 > MANY_REVISIONS) {
+        say(&format!(
+            "warning: the store keeps all its {revision} revisions and every beat adds one; have etcd compact itself, for instance with --auto-compaction-retention=1h"
+        ));
+    }
     let wise = latency.write.max(latency.read) * ROUND_TRIPS;
     if timings.request_timeout < wise {
         say(&format!(
