@@ -120,7 +120,7 @@ pub enum GuardError {
 
 /// Runs the guard until its daemon ends for good or it is told to stop; returns the exit code.
 ///
-/// SIGTERM or SIGINT asks the daemon to stop, and its exit code is the guard's. A second one
+/// SIGTERM, SIGINT or SIGHUP asks the daemon to stop, and its exit code is the guard's. A second one
 /// withdraws at once, kills the daemon, and the code is 1. It takes the process for its own:
 /// handlers of these signals and of SIGCHLD and SIGURG, and every child, which it reaps.
 ///
@@ -197,6 +197,8 @@ impl Guard {
         let setup = |what| move |source| GuardError::Setup { what, source };
         let now = Reading::now();
         let log = Log::start().map_err(setup("log"))?;
+        // Before anything that could take its time, so that whoever waits sees what for.
+        log.info("guard started", format!("pid={}", std::process::id()));
         let path = page_path(&config.state_dir)?;
         if let Err(error) = sweep(&path) {
             log.warn("cannot sweep abandoned pages", format!("reason=\"{error}\""));

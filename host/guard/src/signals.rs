@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGURG};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGURG};
 use signal_hook::low_level::pipe;
 
 /// Two self-pipes. Signals are asked for by which pipe they wrote to.
@@ -17,7 +17,9 @@ pub(crate) struct Signals {
 impl Signals {
     /// Installs the handlers, for the rest of the process's life.
     pub(crate) fn install() -> io::Result<Self> {
-        Ok(Signals { stop: listen(&[SIGTERM, SIGINT])?, wake: listen(&[SIGCHLD, SIGURG])? })
+        // A terminal that goes away is a wish to stop, not a reason to die without withdrawing.
+        let stop = listen(&[SIGTERM, SIGINT, SIGHUP])?;
+        Ok(Signals { stop, wake: listen(&[SIGCHLD, SIGURG])? })
     }
 
     /// How often it was asked to stop since the last call.
