@@ -36,6 +36,10 @@ use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
 use crate::daemon::stops::Stops;
 
+/// How often, and how long apart, a slot is asked for back while the guard is at it.
+const RELEASE_ATTEMPTS: u32 = 200;
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
+
 /// Everything that reaches the loop.
 pub(crate) enum Input {
     /// For the core as it is.
@@ -81,7 +85,7 @@ pub(crate) struct Shell {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) manifests: Manifests,
     pub(crate) attached: Attached,
-    /// The slots of adopted terms, until their effects are withdrawn.
+    /// The slots of adopted terms, to be released when their effects are withdrawn.
     pub(crate) adopted: BTreeMap<ElectionName, Vec<SlotId>>,
     pub(crate) memory: Keeper,
     pub(crate) fitness: FitnessBook,
@@ -305,9 +309,12 @@ impl Shell {
                 None
             }
             ManifestEvent::Withdrawn { op, election, result } => {
-                let result = result.and_then(|()| self.release_adopted(&election));
                 if result.is_ok() {
                     info!(%election, "exclusive effects withdrawn");
+                    if let Some(slots) = self.adopted.get(&election) {
+                        self.release_adopted(op, slots.clone());
+                        return None; // it counts once they are released
+                    }
                 }
                 Some(Event::Withdrawn { op, result })
             }
@@ -338,15 +345,22 @@ impl Shell {
         }
     }
 
-    /// Ends the guard's watch over what an earlier daemon placed: whoever withdrew it knows of no
-    /// slots but its own.
-    fn release_adopted(&mut self, election: &ElectionName) -> Result<(), String> {
-        let Some(slots) = self.adopted.get(election) else { return Ok(()) };
-        for slot in slots {
-            self.attached.page.release(*slot).map_err(|error| error.to_string())?;
-        }
-        self.adopted.remove(election);
-        Ok(())
+    /// Ends the guard's watch over what an earlier daemon placed, for whoever withdrew it knows of
+    /// no slots but its own. A slot that is released already is none of anybody's business.
+    fn release_adopted(&self, op: OpId, slots: Vec<SlotId>) {
+        let answer = move |result| Input::Core(Event::Withdrawn { op, result });
+        let busy = || Err("the guard is still withdrawing it".to_owned());
+        let promise = Promise::new(&self.inputs, answer(busy()));
+        let page = self.attached.page;
+        tokio::spawn(async move {
+            for _ in 0..RELEASE_ATTEMPTS {
+                if slots.iter().all(|slot| page.release(*slot).is_ok()) {
+                    return promise.keep(answer(Ok(())));
+                }
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+            promise.keep(answer(busy()));
+        });
     }
 
     /// Whether this node still has the term, by the core and by the guard.
