@@ -169,13 +169,19 @@ impl RoleFile {
         if files::inspect(self.target.path())? == Found::Directory {
             return Ok(());
         }
+        let standby = RoleRecord::standby(&self.election, &self.node, None);
+        if self.already_says(&standby).unwrap_or(false) {
+            // The guard was here first; that is no change by somebody else.
+            files::remove(&self.target.standby())?;
+            self.remember(standby);
+            return Ok(());
+        }
         if matches!(self.damage(false), Ok(Some(Damage::Changed))) {
             self.keep_aside();
         }
         if files::rename(&self.target.standby(), self.target.path()).is_err() {
             files::remove(self.target.path())?;
         }
-        let standby = RoleRecord::standby(&self.election, &self.node, None);
         match files::inspect(self.target.path()) {
             Ok(Found::Nothing) => self.written = None,
             _ => self.remember(standby),

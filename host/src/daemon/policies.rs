@@ -11,7 +11,9 @@ use std::time::Duration;
 use conclave_core::ElectionName;
 use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View};
-use conclave_policy::{Digest, Directory, Limits, Policy, PolicyHost, Wanted};
+use conclave_policy::{
+    Cause, Digest, Directory, Limits, LoadError, Policy, PolicyError, PolicyHost, Wanted,
+};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -192,9 +194,17 @@ fn open_directory(config: &Config) -> Result<Directory, ConfigErrors> {
     let host = PolicyHost::new(limits(&config.policies.limits), Some(cache))
         .map_err(|error| fail(phrase(&error)))?;
     let wanted: BTreeSet<String> = config.elections.iter().map(|e| e.policy.clone()).collect();
-    let directory = host
-        .load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))
-        .map_err(|error| fail(phrase(&error)))?;
+    let read = || {
+        host.load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))
+            .map_err(|error| fail(phrase(&error)))
+    };
+    let mut directory = read()?;
+    for _ in 1..ATTEMPTS {
+        if !directory.bad().any(|(_, _, error)| ran_out_of_time(error)) {
+            break;
+        }
+        directory = read()?;
+    }
     for (name, entry) in &directory.entries {
         if let conclave_policy::Origin::File { path, replaces_builtin } = &entry.origin {
             let path = path.display();
@@ -219,14 +229,39 @@ fn pinned(config: &Config, election: &ElectionConfig, policy: &Policy) -> Option
     })
 }
 
+/// How often a policy that ran out of time is asked again while a configuration is checked.
+const ATTEMPTS: usize = 10;
+
+/// Whether a component's trial instance took too long.
+fn ran_out_of_time(error: &LoadError) -> bool {
+    matches!(error, LoadError::Trial(Cause::Deadline { .. }))
+}
+
+/// Asks again when a call ran out of time, and gives up without an answer: a machine that is busy
+/// for a moment makes no configuration wrong. Runaway policies are stopped by their fuel.
+fn patiently<T>(ask: impl Fn() -> Result<T, PolicyError>) -> Result<Option<T>, PolicyError> {
+    for _ in 0..ATTEMPTS {
+        match ask() {
+            Err(error) if matches!(*error.cause, Cause::Deadline { .. }) => {
+                warn!(
+                    error = phrase(&error),
+                    "a policy ran out of time while its configuration was checked"
+                );
+            }
+            answered => return answered.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 /// What an election's policy says against its configuration and its manifests.
 fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<Problem> {
     let config = election.policy_config.to_string();
     let place = election.places.policy_config.clone().or_else(|| election.places.policy.clone());
     let named = |text: String| format!("policy {}: {text}", election.policy);
-    let said = match policy.validate(&election.name, &config) {
+    let said = match patiently(|| policy.validate(&election.name, &config)) {
         Err(error) => return vec![Problem::new(place, phrase(&error))],
-        Ok(answer) => answer.value,
+        Ok(answer) => answer.map(|answer| answer.value).unwrap_or_default(),
     };
     if !said.is_empty() {
         return said
@@ -242,8 +277,8 @@ fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<P
             .collect();
     }
     let manifests = manifests(election);
-    match policy.check_exclusive(&election.name, node, &manifests, &config) {
-        Ok(()) => Vec::new(),
+    match patiently(|| policy.check_exclusive(&election.name, node, &manifests, &config)) {
+        Ok(_) => Vec::new(),
         Err(error) => vec![Problem::new(election.places.election.clone(), phrase(&error))],
     }
 }
