@@ -11,6 +11,9 @@ use conclave_manifests::{Memory, SessionMemory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How long a change waits for others, and for the manifests of a new term to be in place.
+const WRITE_BEHIND: Duration = Duration::from_millis(100);
+
 /// Revisions grow with every beat of every node; they are written at most this often.
 const REVISIONS_EVERY: Duration = Duration::from_secs(10);
 
@@ -57,9 +60,17 @@ impl Keeper {
     pub(crate) fn start(memory: Memory, state_dir: PathBuf, lineage: Lineage) -> Self {
         let (changed, mut changes) = watch::channel(memory.clone());
         changes.mark_unchanged();
+        let mut session = memory.session.clone();
         let writer = tokio::spawn(async move {
             while changes.changed().await.is_ok() {
+                // A session is adopted only once it is written. All else stays behind what is
+                // urgent: a disk that syncs this makes the manifests' own syncs wait.
+                if changes.borrow().session == session {
+                    let more = async { while changes.changed().await.is_ok() {} };
+                    let _ = tokio::time::timeout(WRITE_BEHIND, more).await;
+                }
                 let memory = changes.borrow_and_update().clone();
+                session.clone_from(&memory.session);
                 let dir = state_dir.clone();
                 let written = tokio::task::spawn_blocking(move || memory.store(&dir)).await;
                 if let Ok(Err(error)) = written {
