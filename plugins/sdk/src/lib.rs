@@ -50,6 +50,12 @@ pub mod bindings {
     });
 }
 
+/// Every call gets a fresh instance, so memory need not be given back: what frees does nothing.
+/// A policy that allocates more than 64 MB within one call turns the feature `bump` off.
+#[cfg(all(target_arch = "wasm32", feature = "bump"))]
+#[global_allocator]
+static ALLOCATOR: mini_alloc::MiniAlloc = mini_alloc::MiniAlloc::INIT;
+
 pub use bindings::conclave::policy::types::{
     Attributes, Candidate, Fitness, Incumbent, Manifest, Node, Previous, Refusal, Role, Transfer,
     View,
