@@ -48,9 +48,9 @@ pub(crate) fn about(info: about::Info) -> Result<About, BadAnswer> {
         serde_json::from_str::<serde::de::IgnoredAny>(&schema).map_err(BadAnswer::Schema)?;
     }
     Ok(About {
-        name: phrase(&info.name, limits::SUMMARY),
-        version: phrase(&info.version, limits::SUMMARY),
-        summary: phrase(&info.summary, limits::SUMMARY),
+        name: phrase(info.name, limits::SUMMARY),
+        version: phrase(info.version, limits::SUMMARY),
+        summary: phrase(info.summary, limits::SUMMARY),
         config_schema: (!schema.is_empty()).then_some(schema),
     })
 }
@@ -59,8 +59,8 @@ pub(crate) fn problems(problems: Vec<about::Problem>) -> Vec<Problem> {
     problems
         .into_iter()
         .map(|problem| Problem {
-            path: phrase(&problem.path, limits::MESSAGE),
-            message: phrase(&problem.message, limits::MESSAGE),
+            path: phrase(problem.path, limits::MESSAGE),
+            message: phrase(problem.message, limits::MESSAGE),
         })
         .collect()
 }
@@ -72,13 +72,13 @@ pub(crate) fn ranks(answer: leadership::Ranking, view: &View) -> Result<Ranks, B
         list.into_iter()
             .map(|ranked| match left.remove(ranked.node.as_str()) {
                 Some(node) => {
-                    let reason = phrase(&ranked.reason, limits::REASON);
+                    let reason = phrase(ranked.reason, limits::REASON);
                     Ok(Ranked { node: node.clone(), reason })
                 }
                 None if view.candidates.iter().any(|c| c.name.as_str() == ranked.node) => {
                     Err(BadAnswer::RepeatedNode { node: ranked.node })
                 }
-                None => Err(BadAnswer::UnknownNode { node: phrase(&ranked.node, limits::REASON) }),
+                None => Err(BadAnswer::UnknownNode { node: phrase(ranked.node, limits::REASON) }),
             })
             .collect()
     };
@@ -115,7 +115,7 @@ pub(crate) fn facts(answer: Vec<(String, String)>) -> Result<Attributes, BadAnsw
             None
         };
         if let Some(fault) = fault {
-            return Err(BadAnswer::Fact { key: phrase(&key, limits::FACT_KEY), fault });
+            return Err(BadAnswer::Fact { key: phrase(key, limits::FACT_KEY), fault });
         }
         facts.insert(key, value);
     }
@@ -133,7 +133,7 @@ pub(crate) fn placements(
     for placement in answer {
         let Some(manifest) = left.remove(placement.manifest.as_str()) else {
             let known = manifests.iter().any(|m| m.name == placement.manifest);
-            let manifest = phrase(&placement.manifest, limits::REASON);
+            let manifest = phrase(placement.manifest, limits::REASON);
             return Err(if known {
                 BadAnswer::RepeatedManifest { manifest }
             } else {
@@ -170,7 +170,7 @@ fn variables(manifest: &str, answer: Vec<(String, String)>) -> Result<Attributes
             None
         };
         if let Some(fault) = fault {
-            let variable = phrase(&name, limits::REASON);
+            let variable = phrase(name, limits::REASON);
             return Err(BadAnswer::Variable { manifest: manifest.to_owned(), variable, fault });
         }
         variables.insert(name, value);

@@ -72,7 +72,7 @@ impl Policy {
         let exports = Exports::find(&pre)?;
         let (trial, traces) =
             sandbox.run(&pre, Pace::Loading, |store, instance| Ok(exports.fit(store, instance)));
-        emit(name, digest, None, &traces.lines, traces.usage);
+        emit(name, digest, None, traces.lines, traces.usage);
         trial.map_err(LoadError::Trial)??;
         Ok(Policy(Arc::new(Inner { name: name.to_owned(), digest, sandbox, pre, exports })))
     }
@@ -219,7 +219,7 @@ impl Policy {
         check: impl FnOnce(R) -> Result<T, BadAnswer>,
     ) -> Result<Answer<T>, PolicyError> {
         let (result, traces) = self.0.sandbox.run(&self.0.pre, function.pace(), call);
-        emit(&self.0.name, self.0.digest, election, &traces.lines, traces.usage);
+        emit(&self.0.name, self.0.digest, election, traces.lines, traces.usage);
         result
             .and_then(|answer| answer.map_err(|no| Cause::Refused(translate::refusal(no))))
             .and_then(|answer| check(answer).map_err(Cause::BadAnswer))
@@ -294,12 +294,12 @@ fn emit(
     policy: &str,
     digest: Digest,
     election: Option<&ElectionName>,
-    lines: &[Line],
+    lines: Vec<Line>,
     usage: Usage,
 ) {
     let election = election.map(ElectionName::as_str);
     for line in lines {
-        let text = phrase(&line.text, usize::MAX);
+        let text = phrase(line.text, usize::MAX);
         match line.level {
             Level::Debug => tracing::debug!(policy, election, text, "policy says"),
             Level::Info => tracing::info!(policy, election, text, "policy says"),

@@ -135,8 +135,8 @@ pub(crate) fn role(role: Role) -> wit::Role {
 pub(crate) fn refusal(refusal: wit::Refusal) -> Refusal {
     match refusal {
         wit::Refusal::Configuration(message) => {
-            Refusal::Configuration(phrase(&message, limits::MESSAGE))
+            Refusal::Configuration(phrase(message, limits::MESSAGE))
         }
-        wit::Refusal::Undecided(message) => Refusal::Undecided(phrase(&message, limits::MESSAGE)),
+        wit::Refusal::Undecided(message) => Refusal::Undecided(phrase(message, limits::MESSAGE)),
     }
 }
