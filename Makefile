@@ -15,7 +15,7 @@ demo: setup ## three nodes on this machine elect, fail over and hand over before
 
 .PHONY: test
 test: etcd ## all tests, those against real etcd servers included
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: bench
 bench: etcd ## what operators wait for, measured on a release build; BENCH=--help for more

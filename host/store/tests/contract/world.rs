@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use conclave_store::{BoxFuture, EmbeddedConfig, EmbeddedStore, EtcdConfig, EtcdStore, Store};
 use conclave_tests::etcd::{Etcd, Version};
@@ -46,7 +47,10 @@ impl Embedded {
 
     /// The database as any program sees it.
     pub(crate) fn connection(&self) -> Connection {
-        Connection::open(self.path()).expect("the database opens")
+        let connection = Connection::open(self.path()).expect("the database opens");
+        // Whole suites write beside it, and SQLite's waiting is not fair.
+        connection.busy_timeout(Duration::from_secs(60)).expect("the limit is set");
+        connection
     }
 }
 
