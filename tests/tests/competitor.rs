@@ -60,7 +60,8 @@ impl Competitor {
         std::fs::remove_file(self.file()).context("it leads")?;
         let process = self.process.as_mut().context("it campaigns")?;
         for pid in process.family() {
-            send(pid, Signal::INT)?;
+            // One that has ended because another of them did is no mistake; the wait below tells.
+            let _ = send(pid, Signal::INT);
         }
         process.wait(PATIENCE).map(drop)
     }
