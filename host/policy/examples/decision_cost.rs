@@ -1,7 +1,8 @@
 //! What a decision costs: `cargo run -p conclave-policy --release --example decision_cost`.
 //!
-//! Ranks 10 and 1,000 candidates with cold-standby, each call in a fresh instance, and lets an
-//! endless loop burn fuel, which tells how long the fuel limit lasts on this machine.
+//! Ranks a few and many candidates with cold-standby, or with the component whose file is named
+//! on the command line, each call in a fresh instance; and lets an endless loop burn fuel, which
+//! tells how long the fuel limit lasts on this machine.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,13 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let host = PolicyHost::new(Limits::default(), None)?;
     println!("sandbox ready                   {:>10.1?}", start.elapsed());
     let start = Instant::now();
-    let directory = host.load_directory(None, Wanted::All)?;
-    println!("both built-in policies compiled {:>10.1?}", start.elapsed());
+    let policy = match std::env::args_os().nth(1) {
+        Some(file) => host.load("given", &std::fs::read(file)?)?,
+        None => host.load_directory(None, Wanted::All)?.get("cold-standby")?.clone(),
+    };
+    println!("compiled                        {:>10.1?}", start.elapsed());
 
-    let policy = directory.get("cold-standby")?;
-    for candidates in [3, 10, 100, 1_000] {
-        let view = view(candidates);
-        let rank = || policy.rank(black_box(&view), r#"{"prefer": ["node-7"]}"#);
+    for (candidates, labelled) in [(10, false), (3, true), (10, true), (100, true), (1_000, true)] {
+        let view = view(candidates, labelled);
+        let rank = || policy.rank(black_box(&view), "{}");
         let fuel = rank()?.usage.fuel;
         let rounds = if candidates > 100 { 200 } else { 5_000 };
         let mut times = Vec::with_capacity(rounds);
@@ -36,8 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         times.sort_unstable();
         let [best, median, high] = [0, rounds / 2, rounds * 99 / 100].map(|i| times[i]);
         println!(
-            "rank {candidates:>5} candidates: best {best:>9.1?}, median {median:>9.1?}, \
-             p99 {high:>9.1?}, fuel {fuel}"
+            "rank {candidates:>5} {}: best {best:>9.1?}, median {median:>9.1?}, \
+             p99 {high:>9.1?}, fuel {fuel}",
+            if labelled { "with two labels and a fact each" } else { "with names only" }
         );
     }
     burn(&host)
@@ -48,13 +52,15 @@ fn burn(host: &PolicyHost) -> Result<(), Box<dyn Error>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile.wasm");
     let hostile = host.load("hostile", &std::fs::read(file)?)?;
     let start = Instant::now();
-    let error = hostile.rank(&view(1), r#"{"misdeed": "loop"}"#).expect_err("an endless loop");
+    let error =
+        hostile.rank(&view(1, false), r#"{"misdeed": "loop"}"#).expect_err("an endless loop");
     println!("endless loop ended after {:.1?}: {}", start.elapsed(), error.cause);
     Ok(())
 }
 
-fn view(candidates: usize) -> View {
+fn view(candidates: usize, labelled: bool) -> View {
     let attributes = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = if labelled { pairs } else { &[] };
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
     let candidate = |number: usize| CandidateView {

@@ -132,7 +132,7 @@ impl Policy {
         let Some(facts) = &self.0.exports.facts else {
             return Ok(Answer::builtin(Attributes::new()));
         };
-        let lists = translate::NodeLists::of(node);
+        let lists = translate::Lists::of_node(node);
         let node = translate::node(node, &lists);
         let manifests = translate::manifests(manifests);
         self.ask(
@@ -151,9 +151,10 @@ impl Policy {
         let Some(leadership) = &self.0.exports.leadership else {
             return Ok(Answer::builtin(builtin::rank(view)));
         };
-        let lists = translate::Lists::of(view);
-        let candidates = translate::candidates(view, &lists);
-        let argument = translate::view(view, &lists, &candidates);
+        let lists = translate::Lists::of_view(view);
+        let mut slices = lists.slices();
+        let candidates = slices.candidates(view);
+        let argument = translate::view(view, slices, &candidates);
         self.ask(
             Function::Rank,
             Some(&view.election),
@@ -176,10 +177,11 @@ impl Policy {
         let Some(placement) = &self.0.exports.placement else {
             return Ok(Answer::builtin(builtin::place(role, manifests)));
         };
-        let lists = translate::Lists::of(view);
-        let candidates = translate::candidates(view, &lists);
-        let argument = translate::view(view, &lists, &candidates);
-        let node_lists = translate::NodeLists::of(node);
+        let lists = translate::Lists::of_view(view);
+        let mut slices = lists.slices();
+        let candidates = slices.candidates(view);
+        let argument = translate::view(view, slices, &candidates);
+        let node_lists = translate::Lists::of_node(node);
         let node = translate::node(node, &node_lists);
         let all = translate::manifests(manifests);
         self.ask(
