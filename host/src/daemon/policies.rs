@@ -212,7 +212,7 @@ fn open_directory(config: &Config) -> Result<Directory, ConfigErrors> {
         }
     }
     for (name, _, error) in directory.bad() {
-        warn!(policy = name, %error, "a component cannot be used");
+        warn!(policy = name, error = phrase(error), "a component cannot be used");
     }
     Ok(directory)
 }
