@@ -26,6 +26,19 @@ fn a_leader_that_the_store_does_not_answer_withdraws_at_the_deadline_and_starts_
 }
 
 #[test]
+fn nobody_is_told_leading_past_the_deadline_though_no_event_has_come() {
+    let scene = Scene::leading(settings());
+    let at = |millis| scene.now.after(std::time::Duration::from_millis(millis));
+    assert!(scene.core.leading(&e(), at(8_999)).is_some());
+    for late in [9_000, 60_000] {
+        assert_eq!(scene.core.leading(&e(), at(late)), None, "after {late} ms");
+        let status = scene.core.status(at(late));
+        assert_eq!(status.session, None);
+        assert!(status.elections.iter().all(|e| e.phase != crate::status::Phase::Leading));
+    }
+}
+
+#[test]
 fn only_confirmed_beats_count_and_from_when_they_were_sent() {
     let mut scene = Scene::leading(settings());
     play(
