@@ -4,7 +4,7 @@
 //! answers with what it wants done:
 //!
 //! ```text
-//! let actions = core.handle(now, event);   // the only mutation
+//! let actions = core.handle(now, event);   // or handle_all: the only mutation
 //! core.next_deadline(now)                  // when it wants to be called with Event::Tick
 //! ```
 //!
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod batch;
 mod campaign;
 mod election;
 pub mod event;

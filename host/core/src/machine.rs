@@ -65,19 +65,30 @@ impl Core {
         core.node.dirty.extend(core.elections.keys().cloned());
         core.node.check_deadline();
         core.settle();
+        core.node.send_batches();
         let actions = std::mem::take(&mut core.node.actions);
         (core, actions)
     }
 
-    /// Takes in one event at one time, and says what is to be done. The only mutation.
+    /// Takes in one event at one time, and says what is to be done. This and
+    /// [`Core::handle_all`] are the only mutation.
     ///
     /// `now` must never go back. Every action with an operation id is to be answered once.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.handle_all(now, [event])
+    }
+
+    /// Takes in, in their order, several events that wait at one time. What they make many
+    /// elections want then shares transactions.
+    pub fn handle_all(&mut self, now: Now, events: impl IntoIterator<Item = Event>) -> Vec<Action> {
         self.node.now = now;
         self.node.check_deadline();
-        self.take_in(event);
+        for event in events {
+            self.take_in(event);
+        }
         self.fire_timers();
         self.settle();
+        self.node.send_batches();
         std::mem::take(&mut self.node.actions)
     }
 
@@ -183,10 +194,17 @@ impl Core {
             Purpose::Beat { session, sent } => self.node.beat_answered(session, sent, &outcome),
             Purpose::EndSession(node) => self.node.ending_answered(&node, &outcome),
             Purpose::Election(name, step) => self.step_answered(&name, op, step, &outcome),
+            Purpose::Batch(members) => self.batch_answered(members, &outcome),
         }
     }
 
-    fn step_answered(&mut self, name: &ElectionName, op: OpId, step: Step, outcome: &Outcome) {
+    pub(crate) fn step_answered(
+        &mut self,
+        name: &ElectionName,
+        op: OpId,
+        step: Step,
+        outcome: &Outcome,
+    ) {
         self.with(name, |election, node| match step {
             Step::Candidacy => election.candidacy_answered(node, op, outcome),
             Step::Take => election.take_answered(node, op, outcome),
@@ -222,16 +240,7 @@ impl Core {
         };
         let mut entries = seen.clone();
         if let Outcome::Applied { .. } = outcome {
-            match &begun.purpose {
-                Purpose::List => {
-                    entries.extend(self.node.replica.absences(at, seen, |_| true));
-                }
-                Purpose::Election(name, Step::ReadBack) => {
-                    let under = |key: &Key| matches!(key, Key::Leader(of, _) if of == name);
-                    entries.extend(self.node.replica.absences(at, seen, under));
-                }
-                _ => {}
-            }
+            entries.extend(self.absences(&begun.purpose, at, seen));
             // What the transaction wrote comes after what it deleted: a term may be received
             // under a key that is named like one that went.
             let written: BTreeSet<Key> = seen.iter().map(|entry| entry.key.clone()).collect();
@@ -239,6 +248,21 @@ impl Core {
             entries.extend(gone.map(|key| Entry { key, at, stored: None }));
         }
         self.learn(entries, Source::Read);
+    }
+
+    /// What a complete reading shows to be gone.
+    fn absences(&self, purpose: &Purpose, at: Revision, seen: &[Entry]) -> Vec<Entry> {
+        let read: BTreeSet<&ElectionName> = match purpose {
+            Purpose::List => return self.node.replica.absences(at, seen, |_| true),
+            Purpose::Election(name, Step::ReadBack) => BTreeSet::from([name]),
+            Purpose::Batch(members) => {
+                let readings = members.iter().filter(|(_, request)| request.only_reads());
+                readings.filter_map(|(_, request)| request.election()).collect()
+            }
+            _ => return Vec::new(),
+        };
+        let under = |key: &Key| matches!(key, Key::Leader(of, _) if read.contains(of));
+        self.node.replica.absences(at, seen, under)
     }
 
     fn learn(&mut self, entries: Vec<Entry>, source: Source) {

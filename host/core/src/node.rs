@@ -18,10 +18,17 @@ use crate::timers::{Timer, Timers};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     List,
-    CreateSession { sent: Time },
-    Beat { session: SessionId, sent: Time },
+    CreateSession {
+        sent: Time,
+    },
+    Beat {
+        session: SessionId,
+        sent: Time,
+    },
     EndSession(NodeName),
     Election(ElectionName, Step),
+    /// Several elections' operations in one transaction, each of them begun for itself.
+    Batch(Vec<(OpId, Request)>),
 }
 
 /// An election's operations.
@@ -47,7 +54,7 @@ pub(crate) struct Op {
     pub(crate) deletes: Vec<Key>,
 }
 
-fn deletions(request: &Request) -> Vec<Key> {
+pub(crate) fn deletions(request: &Request) -> Vec<Key> {
     match request {
         Request::EndSession { node, .. } => vec![Key::Session(node.clone())],
         Request::TakeOver { election, holder, holder_session, evidence, .. } => {
@@ -63,6 +70,7 @@ fn deletions(request: &Request) -> Vec<Key> {
                 Key::Transfer(election.clone()),
             ]
         }
+        Request::Batch(requests) => requests.iter().flat_map(deletions).collect(),
         _ => Vec::new(),
     }
 }
@@ -91,6 +99,8 @@ pub(crate) struct Node {
     /// The node must end for this reason once everything is withdrawn.
     pub(crate) fatal: Option<Exit>,
     pub(crate) actions: Vec<Action>,
+    /// Requests of this call that may share a transaction; sent at its end.
+    pub(crate) sharing: Vec<(OpId, Request)>,
 }
 
 impl Node {
@@ -112,6 +122,7 @@ impl Node {
             stopping: None,
             fatal: None,
             actions: Vec::new(),
+            sharing: Vec::new(),
         }
     }
 
@@ -131,15 +142,15 @@ impl Node {
         op
     }
 
-    /// Sends a request under a purpose.
+    /// Sends a request under a purpose; an election's own at the end of this call, in one
+    /// transaction with others.
     pub(crate) fn send(&mut self, purpose: Purpose, request: Request) -> OpId {
         let op = self.begin(purpose);
-        if let Some(begun) = self.ops.get_mut(&op) {
-            begun.floor = Some(self.replica.highest);
-            begun.deletes = deletions(&request);
+        if request.election().is_some() {
+            self.sharing.push((op, request));
+        } else {
+            self.send_begun(op, request);
         }
-        let timeout = self.settings.timings.request_timeout;
-        self.act(Action::Send { op, request, timeout });
         op
     }
 

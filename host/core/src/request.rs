@@ -6,7 +6,8 @@
 
 use crate::ids::{ElectionName, NodeName, Revision, SessionId, Token};
 use crate::record::{
-    CandidacyRecord, HistoryRecord, LeaderRecord, MarkRecord, SessionRecord, TransferRecord,
+    Attributes, CandidacyRecord, HistoryRecord, LeaderRecord, MarkRecord, SessionRecord,
+    TransferRecord,
 };
 
 /// A key of ours, without the cluster's prefix.
@@ -240,6 +241,82 @@ pub enum Request {
         /// Its new value.
         record: LeaderRecord,
     },
+    /// Several requests in one transaction, each of another election and either all of them
+    /// readings or none: compares and does what all of them do.
+    Batch(Vec<Request>),
+}
+
+impl Request {
+    /// The election whose request this is; only such requests stand in a batch.
+    pub fn election(&self) -> Option<&ElectionName> {
+        match self {
+            Request::ReadLeader { election }
+            | Request::PutCandidacy { election, .. }
+            | Request::Take { election, .. }
+            | Request::TakeOver { election, .. }
+            | Request::HandOver { election, .. }
+            | Request::Resign { election, .. }
+            | Request::RewriteLeader { election, .. } => Some(election),
+            Request::List
+            | Request::CreateSession { .. }
+            | Request::Beat { .. }
+            | Request::EndSession { .. }
+            | Request::Batch(_) => None,
+        }
+    }
+
+    /// Whether it changes nothing, so that it may be asked again of another server.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Request::List | Request::ReadLeader { .. } => true,
+            Request::Batch(requests) => requests.iter().all(Request::only_reads),
+            _ => false,
+        }
+    }
+
+    /// How many compares, and how many operations in either case, a store needs for it at most:
+    /// the largest of the three, for stores that limit each.
+    pub fn operations(&self) -> usize {
+        /// The leader key and its history entry, both written and read back, the holder's
+        /// session or the transfer, the old leader key, and the leader prefix.
+        const END_OF_TERM: usize = 7;
+        match self {
+            Request::List | Request::ReadLeader { .. } | Request::EndSession { .. } => 1,
+            Request::CreateSession { .. } | Request::Beat { .. } | Request::PutCandidacy { .. } => {
+                2
+            }
+            Request::RewriteLeader { .. } => 3,
+            Request::Take { .. } => 4,
+            Request::TakeOver { ending, .. }
+            | Request::HandOver { ending, .. }
+            | Request::Resign { ending, .. } => END_OF_TERM + ending.trim.len(),
+            Request::Batch(requests) => requests.iter().map(Request::operations).sum(),
+        }
+    }
+
+    /// How many bytes of facts it carries; all else in it is small.
+    pub fn facts_size(&self) -> usize {
+        let size = |facts: &Attributes| facts.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        match self {
+            Request::PutCandidacy { record, .. } => size(&record.facts),
+            Request::Take { record, .. } | Request::RewriteLeader { record, .. } => {
+                size(&record.facts)
+            }
+            Request::TakeOver { ending, record, .. } => {
+                size(&ending.record.facts) + record.as_ref().map_or(0, |r| size(&r.facts))
+            }
+            Request::HandOver { ending, record, .. } => {
+                size(&ending.record.facts) + size(&record.facts)
+            }
+            Request::Resign { ending, .. } => size(&ending.record.facts),
+            Request::Batch(requests) => requests.iter().map(Request::facts_size).sum(),
+            Request::List
+            | Request::ReadLeader { .. }
+            | Request::CreateSession { .. }
+            | Request::Beat { .. }
+            | Request::EndSession { .. } => 0,
+        }
+    }
 }
 
 /// What became of a request.

@@ -85,6 +85,7 @@ impl World {
                     self.owe(election);
                 }
             }
+            Request::Batch(requests) => requests.iter().for_each(|request| self.account(request)),
             _ => {}
         }
     }

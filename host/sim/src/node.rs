@@ -42,6 +42,9 @@ pub(crate) struct SimNode {
     pub(crate) slow_link: bool,
     pub(crate) frozen: bool,
     pub(crate) backlog: Vec<Happening>,
+    /// What waits for the daemon's loop while it is busy.
+    pub(crate) inbox: Vec<Event>,
+    pub(crate) busy_until: Micros,
     pub(crate) broken_disk: bool,
     pub(crate) exited: Option<Exit>,
     pub(crate) tick_due: Option<Micros>,
@@ -71,6 +74,8 @@ impl SimNode {
             slow_link: false,
             frozen: false,
             backlog: Vec::new(),
+            inbox: Vec::new(),
+            busy_until: 0,
             broken_disk: false,
             exited: None,
             tick_due: None,
@@ -108,6 +113,7 @@ impl World {
         node.watch = None;
         node.frozen = false;
         node.backlog.clear();
+        node.inbox.clear();
         node.tick_due = None;
         node.worker_free.clear();
     }

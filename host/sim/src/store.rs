@@ -1,7 +1,7 @@
 //! A model of the store: linearizable, with revisions, as the contract in
 //! `conclave_core::request` states it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::request::{Ending, Target, leader_suffix};
 use conclave_core::{
@@ -155,18 +155,27 @@ impl ModelStore {
                 self.modified(&leader_key(election, *session)) == modified.0
                     && self.stands(node, *session)
             }
+            Request::Batch(requests) => requests.iter().all(|request| self.holds(request)),
         }
     }
 
     /// What was compared, as it is; with an election's own transactions its whole leader prefix
     /// and its newest history entry.
     fn compared(&self, request: &Request) -> Vec<Entry> {
+        let keys = self.compared_keys(request);
+        keys.into_iter().map(|key| self.entry(key)).collect()
+    }
+
+    fn compared_keys(&self, request: &Request) -> BTreeSet<Key> {
         let session = |node: &NodeName| Key::Session(node.clone());
         let candidacy = |election: &ElectionName, node: &NodeName| {
             Key::Candidacy(election.clone(), node.clone())
         };
         let (mut keys, election) = match request {
-            Request::List | Request::ReadLeader { .. } => return Vec::new(),
+            Request::List | Request::ReadLeader { .. } => return BTreeSet::new(),
+            Request::Batch(requests) => {
+                return requests.iter().flat_map(|request| self.compared_keys(request)).collect();
+            }
             Request::CreateSession { node, .. }
             | Request::Beat { node, .. }
             | Request::EndSession { node, .. }
@@ -196,9 +205,7 @@ impl ModelStore {
             let newest = self.history(election).max_by_key(|(_, stored)| stored.modified);
             keys.extend(newest.map(|(key, _)| key.clone()));
         }
-        keys.sort();
-        keys.dedup();
-        keys.into_iter().map(|key| self.entry(key)).collect()
+        keys.into_iter().collect()
     }
 
     fn entry(&self, key: Key) -> Entry {
@@ -207,19 +214,35 @@ impl ModelStore {
     }
 
     fn apply(&mut self, request: &Request) -> Outcome {
-        let mut written = Vec::new();
-        match request.clone() {
-            Request::List => {
-                let keys: Vec<Key> = self.keys.keys().cloned().collect();
-                return self.read(keys);
-            }
-            Request::ReadLeader { election } => {
-                return self.read(self.leader_keys(&election));
-            }
-            _ => self.revision += 1,
+        if request.only_reads() {
+            return self.read(self.read_by(request));
         }
+        self.revision += 1;
+        let mut written = Vec::new();
+        self.change(request, &mut written);
+        let keys: Vec<Key> = written.iter().map(|(key, _)| key.clone()).collect();
+        for (key, value) in written {
+            self.write(key, value, false);
+        }
+        self.read(keys)
+    }
+
+    fn read_by(&self, request: &Request) -> Vec<Key> {
+        match request {
+            Request::List => self.keys.keys().cloned().collect(),
+            Request::ReadLeader { election } => self.leader_keys(election),
+            Request::Batch(requests) => requests.iter().flat_map(|r| self.read_by(r)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Deletes what the request deletes, and collects what it writes.
+    fn change(&mut self, request: &Request, written: &mut Vec<(Key, Value)>) {
         match request.clone() {
             Request::List | Request::ReadLeader { .. } => {}
+            Request::Batch(requests) => {
+                requests.iter().for_each(|request| self.change(request, written));
+            }
             Request::CreateSession { node, record } | Request::Beat { node, record, .. } => {
                 written.push((Key::Session(node), Value::Session(record)));
             }
@@ -243,7 +266,7 @@ impl ModelStore {
                 if let Evidence::Silent(_) = evidence {
                     self.remove(&Key::Session(holder));
                 }
-                self.end(&election, ending, &mut written);
+                self.end(&election, ending, written);
                 if let Some(record) = record {
                     written.push((leader_key(&election, record.session), Value::Leader(record)));
                 }
@@ -251,23 +274,18 @@ impl ModelStore {
             Request::HandOver { election, session, record, ending, .. } => {
                 self.remove(&leader_key(&election, session));
                 self.remove(&Key::Transfer(election.clone()));
-                self.end(&election, ending, &mut written);
+                self.end(&election, ending, written);
                 written.push((leader_key(&election, record.session), Value::Leader(record)));
             }
             Request::Resign { election, session, ending, .. } => {
                 self.remove(&leader_key(&election, session));
                 self.remove(&Key::Transfer(election.clone()));
-                self.end(&election, ending, &mut written);
+                self.end(&election, ending, written);
             }
             Request::RewriteLeader { election, session, record, .. } => {
                 written.push((leader_key(&election, session), Value::Leader(record)));
             }
         }
-        let keys: Vec<Key> = written.iter().map(|(key, _)| key.clone()).collect();
-        for (key, value) in written {
-            self.write(key, value, false);
-        }
-        self.read(keys)
     }
 
     fn read(&self, keys: Vec<Key>) -> Outcome {

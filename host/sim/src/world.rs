@@ -249,7 +249,15 @@ impl World {
         {
             return;
         }
-        self.deliver(n, event);
+        // The loop takes in together what came while it was busy.
+        let busy = self.nodes[n].busy_until.saturating_sub(self.now);
+        if busy == 0 {
+            return self.deliver(n, event);
+        }
+        if self.nodes[n].inbox.is_empty() {
+            self.schedule(n, busy, Happening::Deliver(Event::Tick));
+        }
+        self.nodes[n].inbox.push(event);
     }
 
     pub(crate) fn deliver(&mut self, n: usize, event: Event) {
@@ -260,10 +268,14 @@ impl World {
             return;
         }
         let Some(core) = &mut node.core else { return };
+        let mut events = std::mem::take(&mut node.inbox);
+        events.push(event);
         if self.settings.trace {
-            eprintln!("{:>9} {} {event:?}", self.now, node.name);
+            eprintln!("{:>9} {} {events:?}", self.now, node.name);
         }
-        let actions = core.handle(now, event);
+        let actions = core.handle_all(now, events);
+        let busy = 5 * actions.len() as u64 + self.random.below(50);
+        self.nodes[n].busy_until = self.now + busy;
         self.run_actions(n, actions);
     }
 }

@@ -1,5 +1,6 @@
 //! Stories of few steps, each a promise of the protocol, over several seeds.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use conclave_core::record::{Fitness, MarkRecord, TransferRecord};
@@ -58,6 +59,31 @@ fn a_killed_node_is_replaced_after_its_ttl() {
         world.inject(&Fault::StartNode(leader));
         world.run(secs(2.0));
         assert_eq!(led(&world), Some(next), "seed {seed}: nothing moves without need");
+    }
+}
+
+#[test]
+fn a_hundred_elections_of_a_killed_node_are_taken_over_in_few_transactions() {
+    for seed in SEEDS {
+        let mut world = World::new(WorldSettings::new(seed, 2, 100));
+        world.run(secs(1.0));
+        let holds = |world: &World, node: &str| -> usize {
+            let has = |i: &usize| world.holders(&ElectionName::new(format!("e{i}")))[0].as_str();
+            (0..100).filter(|i| has(i) == node).count()
+        };
+        let of_n0 = holds(&world, "n0");
+        world.inject(&Fault::KillNode(0));
+        let before = world.store.revision();
+        world.run(secs(1.5));
+        assert_eq!(holds(&world, "n1"), 100, "seed {seed}");
+        let taken: BTreeSet<_> = world
+            .store
+            .keys()
+            .filter(|(key, _)| matches!(key, Key::Leader(..)))
+            .map(|(_, stored)| stored.create)
+            .filter(|create| *create > before)
+            .collect();
+        assert!(taken.len() <= of_n0.div_ceil(4), "seed {seed}: {of_n0} in {}", taken.len());
     }
 }
 

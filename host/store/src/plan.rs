@@ -38,7 +38,7 @@ pub(crate) struct Transaction {
 }
 
 /// A compare. A missing key has revisions of 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// The key's create revision is this.
     Created { key: Vec<u8>, at: u64 },
@@ -133,8 +133,11 @@ impl Transaction {
         Ok(())
     }
 
+    /// Deletes a key, once: the requests of a batch may all end the same session.
     fn delete(&mut self, key: Vec<u8>) {
-        self.changes.push(Change::Delete { key });
+        if !self.deleted().any(|deleted| deleted == key) {
+            self.changes.push(Change::Delete { key });
+        }
     }
 }
 
@@ -239,6 +242,21 @@ impl Planner<'_> {
         match request {
             Request::List => return Ok(Plan::Read(self.keys.all())),
             Request::ReadLeader { election } => return Ok(Plan::Read(self.keys.leaders(election))),
+            _ => self.add(request)?,
+        }
+        Ok(Plan::Write(self.txn))
+    }
+
+    /// Adds what a request compares, changes and reads.
+    fn add(&mut self, request: &Request) -> Result<(), StoreError> {
+        match request {
+            Request::List => self.also(Reading::Range(self.keys.all())),
+            Request::ReadLeader { election } => self.also_leaders(election),
+            Request::Batch(requests) => {
+                for request in requests {
+                    self.add(request)?;
+                }
+            }
             Request::CreateSession { node, record } => {
                 self.session_is(node, SessionId(0));
                 self.txn.put(self.session(node), record)?;
@@ -284,7 +302,7 @@ impl Planner<'_> {
                 self.put_leader(election, *session, record)?;
             }
         }
-        Ok(Plan::Write(self.txn))
+        Ok(())
     }
 
     fn take_over(&mut self, request: &Request) -> Result<(), StoreError> {
@@ -383,12 +401,18 @@ impl Planner<'_> {
     }
 
     fn require(&mut self, condition: Condition) {
-        self.txn.conditions.push(condition);
+        if !self.txn.conditions.contains(&condition) {
+            self.txn.conditions.push(condition);
+        }
     }
 
     /// Whoever touches a standing term sees the whole leader prefix, as of the same transaction.
     fn also_leaders(&mut self, election: &ElectionName) {
-        self.txn.also.push(Reading::Range(self.keys.leaders(election)));
+        self.also(Reading::Range(self.keys.leaders(election)));
+    }
+
+    fn also(&mut self, reading: Reading) {
+        self.txn.also.push(reading);
     }
 
     fn session(&self, node: &NodeName) -> Vec<u8> {
@@ -397,5 +421,115 @@ impl Planner<'_> {
 
     fn candidacy(&self, election: &ElectionName, node: &NodeName) -> Vec<u8> {
         self.keys.encode(&Key::Candidacy(election.clone(), node.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conclave_core::record::{
+        CandidacyRecord, EndReason, Fitness, HistoryRecord, PolicyVersion,
+    };
+    use conclave_core::{SessionId, Token};
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId(7);
+
+    fn leader() -> LeaderRecord {
+        LeaderRecord {
+            holder: "a".into(),
+            session: SESSION,
+            facts: Default::default(),
+            since_unix_ms: 0,
+            delay_ms: 0,
+            why: String::new(),
+            offer: None,
+        }
+    }
+
+    fn ending() -> Ending {
+        let record = HistoryRecord {
+            holder: "a".into(),
+            successor: None,
+            from_unix_ms: 0,
+            to_unix_ms: 0,
+            why: EndReason::Silent,
+            clean: true,
+            delay_ms: 0,
+            facts: Default::default(),
+        };
+        Ending { token: Token(9), record, trim: (1..9).map(Token).collect() }
+    }
+
+    fn requests(election: &str) -> Vec<Request> {
+        let election = || ElectionName::new(election);
+        let node = || NodeName::new("a");
+        let (session, candidacy, modified) = (SESSION, Revision(8), Revision(9));
+        let standing = CandidacyRecord {
+            session,
+            fitness: Fitness::fit(),
+            facts: Default::default(),
+            policy: PolicyVersion::default(),
+            accepted: None,
+        };
+        let take_over = |evidence| Request::TakeOver {
+            election: election(),
+            node: node(),
+            session,
+            candidacy,
+            holder: "b".into(),
+            holder_session: SessionId(3),
+            evidence,
+            ending: ending(),
+            record: Some(leader()),
+        };
+        vec![
+            Request::ReadLeader { election: election() },
+            Request::PutCandidacy { election: election(), node: node(), record: standing },
+            Request::Take {
+                election: election(),
+                node: node(),
+                candidacy,
+                history: Revision(4),
+                record: leader(),
+            },
+            take_over(Evidence::Ended),
+            take_over(Evidence::Silent(Revision(5))),
+            Request::HandOver {
+                election: election(),
+                node: node(),
+                session,
+                modified,
+                target: Target { node: "b".into(), session: SessionId(3), candidacy },
+                record: LeaderRecord { session: SessionId(3), ..leader() },
+                ending: ending(),
+            },
+            Request::Resign { election: election(), session, modified, ending: ending() },
+            Request::RewriteLeader {
+                election: election(),
+                node: node(),
+                session,
+                modified,
+                record: leader(),
+            },
+        ]
+    }
+
+    /// The largest of what stores limit.
+    fn operations(request: &Request) -> usize {
+        let keys = Keys::new("c");
+        let Ok(Plan::Write(txn)) = plan(&keys, request) else { return 1 };
+        let applied = txn.changes.len() + txn.readings_when_applied().len();
+        txn.conditions.len().max(applied).max(txn.readings_when_rejected().len())
+    }
+
+    #[test]
+    fn no_request_takes_more_operations_than_the_core_counts() {
+        for request in requests("e") {
+            let (planned, counted) = (operations(&request), request.operations());
+            assert!(planned <= counted, "{planned} > {counted}: {request:#?}");
+        }
+        let batch = Request::Batch(requests("e").into_iter().chain(requests("f")).collect());
+        assert!(operations(&batch) <= batch.operations());
     }
 }

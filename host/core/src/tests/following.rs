@@ -11,7 +11,7 @@ fn a_candidate_takes_a_vacant_election_and_acts_only_after_reading_back() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "read, follow a"),
+            (Applied("take"), "follow a, read"),
             (Applied("read"), "lead, rank"),
         ],
     );
@@ -206,7 +206,7 @@ fn an_offer_is_accepted_and_the_handed_over_term_needs_no_rewriting() {
         &[
             (OffersToUs, "accept"),
             (Applied("accept"), ""),
-            (HandsOverToUs, "read, follow a"),
+            (HandsOverToUs, "follow a, read"),
             (Applied("read"), "lead, rank"),
         ],
     );

@@ -30,7 +30,7 @@ fn a_takeover_delay_is_waited_out_before_placing() {
         &[
             (Ended("b"), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            (Applied("take over"), "read, follow a"),
+            (Applied("take over"), "follow a, read"),
             (Applied("read"), "rank"),
             (Ranked(Ok(&["a"])), ""),
             (After(799), ""),
@@ -49,7 +49,7 @@ fn what_is_unserved_of_a_delay_is_left_to_the_successor() {
         &[
             (Ended("b"), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            (Applied("take over"), "read, follow a"),
+            (Applied("take over"), "follow a, read"),
             (Applied("read"), "rank"),
             (Ranked(Ok(&["a"])), ""),
             (After(500), ""),
@@ -70,7 +70,7 @@ fn nothing_is_placed_for_a_term_that_is_about_to_go() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "read, follow a"),
+            (Applied("take"), "follow a, read"),
             (Cordon(true), ""),
             (Applied("read"), "rank"),
             (Ranked(Ok(&["a"])), "withdraw"),

@@ -499,6 +499,7 @@ impl Scene {
                 self.put(Key::History(e(), ending.token), Value::History(ending.record));
             }
             Request::RewriteLeader { record, .. } => self.put_leader(record),
+            Request::Batch(_) => panic!("one election has nothing to share"),
         }
         let at = Revision(self.revision);
         let written = |stored: &Stored| stored.modified.0 > before;

@@ -90,7 +90,7 @@ fn nothing_is_taken_or_kept_on_an_adopted_session_before_a_beat_is_confirmed() {
         &mut scene,
         &[
             (Fit(true), ""),
-            (Applied("list"), "candidacy, follow a"),
+            (Applied("list"), "follow a, candidacy"),
             (Applied("candidacy"), ""),
             (Silence(1_000), ""),
             (Applied("beat"), "rewrite"),
@@ -111,7 +111,7 @@ fn a_found_key_is_kept_while_fitness_is_unknown_and_nothing_is_placed() {
             (Applied("rewrite"), "read"),
             (Applied("read"), ""),
             (Fit(true), ""),
-            (Described, "candidacy, lead, rank"),
+            (Described, "lead, rank, candidacy"),
         ],
     );
 }
@@ -176,7 +176,7 @@ fn a_store_that_went_back_is_refused_after_everything_is_withdrawn() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "read, follow a"),
+            (Applied("take"), "follow a, read"),
             (Applied("read"), "session lost, exit: store went back"),
         ],
     );

@@ -62,6 +62,7 @@ pub(super) fn name(request: &Request) -> String {
             Some(offer) => format!("offer to {}", offer.to),
             None => "rewrite".to_owned(),
         },
+        Request::Batch(requests) => requests.iter().map(name).collect::<Vec<_>>().join(" and "),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The contract that every store keeps, as cases that run against each of them: the embedded
 //! one, and real etcd servers of both supported versions.
 
+mod batches;
 mod embedded;
 mod etcd;
 mod foreign;
@@ -46,6 +47,9 @@ const CASES: &[Case] = cases![
     terms::rewriting_voids_what_was_written_before,
     terms::history_is_trimmed_with_the_end_of_a_term,
     terms::of_many_who_reach_for_a_term_one_gets_it,
+    batches::a_batch_of_terms_is_taken_over,
+    batches::a_batch_is_applied_wholly_or_not_at_all,
+    batches::a_batch_of_readings_reads_at_one_revision,
     rejected::takes,
     rejected::takeovers,
     rejected::handovers,
