@@ -42,6 +42,8 @@ pub(crate) struct Leaving {
     /// Whether a stop check confirmed that what the term ran has stopped.
     stopped: bool,
     failures: u32,
+    /// The session was found lost: a withdrawal that had failed was tried again at once.
+    hurried: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -153,6 +155,7 @@ impl Election {
             unserved,
             stopped: false,
             failures: 0,
+            hurried: false,
         });
     }
 
@@ -177,6 +180,12 @@ impl Election {
         let Some(leaving) = self.leaving() else { return };
         if lost {
             leaving.goal = Goal::Forget;
+            // From the deadline to the expiry is too short to wait for the next attempt: what
+            // could not be withdrawn earlier is tried now, when it has to go.
+            if let (Stage::Stuck { retry_at }, false) = (&mut leaving.stage, leaving.hurried) {
+                *retry_at = now;
+            }
+            leaving.hurried = true;
         }
         match leaving.stage {
             Stage::Withdrawing { .. } => {}

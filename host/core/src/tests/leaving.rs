@@ -137,6 +137,25 @@ fn a_stuck_term_is_never_given_up_and_its_session_beats_on() {
 }
 
 #[test]
+fn what_is_stuck_is_tried_again_when_the_deadline_comes() {
+    play(
+        &mut Scene::leading(settings()),
+        &[
+            (Stop, "offer to b"),
+            (Applied("offer to b"), ""),
+            (Accepts("b"), "withdraw"),
+            (Silence(8_500), ""),
+            (Withdrawn(Err("read-only")), "stuck"),
+            (Silence(499), ""),
+            (Silence(1), "session lost, withdraw"),
+            (Withdrawn(Err("read-only")), "stuck"),
+            (Silence(999), ""),
+            (Silence(1), "withdraw"),
+        ],
+    );
+}
+
+#[test]
 fn a_handover_that_is_rejected_becomes_a_resignation_of_the_key_as_it_is() {
     play(
         &mut Scene::leading(settings()),
