@@ -140,7 +140,9 @@ impl Replica {
             Some(stored) => {
                 let news = Heard { modified: stored.modified, at: received };
                 let heard = self.heard.entry(node.clone()).or_insert(news);
-                if heard.modified < stored.modified {
+                // A later reading with an earlier revision is a store that was restored: what is
+                // timed is the record as it is now, or its silence could never be shown.
+                if heard.modified != stored.modified {
                     *heard = news;
                 }
             }
@@ -324,5 +326,49 @@ impl Replica {
         let tokens: Vec<Token> = self.history_keys(election).map(|(token, _)| token).collect();
         let surplus = (tokens.len() + 1).saturating_sub(limit.max(1));
         tokens.into_iter().take(surplus.min(AT_ONCE)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Attributes;
+
+    fn beat(at: u64, modified: u64) -> Entry {
+        let record = SessionRecord {
+            nonce: "b-1".into(),
+            ttl_ms: 10_000,
+            beat: modified,
+            age_ms: 0,
+            boot_id: String::new(),
+            addresses: Vec::new(),
+            labels: Attributes::new(),
+            version: String::new(),
+        };
+        let (create, modified) = (Revision(5), Revision(modified));
+        let stored = Stored { create, modified, leased: false, value: Value::Session(record) };
+        Entry { key: Key::Session("b".into()), at: Revision(at), stored: Some(stored) }
+    }
+
+    #[test]
+    fn a_record_is_timed_from_the_receipt_of_its_newest_state() {
+        // When it was read, what it then was; what is timed, and since when.
+        let cases = [
+            ((10, 10), (10, 1)),
+            ((12, 10), (10, 1)),
+            ((14, 14), (14, 3)),
+            ((13, 11), (14, 3)),
+            // The store was restored from a copy, and has been written since.
+            ((20, 11), (11, 5)),
+            ((22, 11), (11, 5)),
+            ((24, 24), (24, 7)),
+        ];
+        let mut replica = Replica::default();
+        for (now, ((at, modified), (timed, since))) in (1..).zip(cases) {
+            replica.learn(beat(at, modified), Source::Read, Time(now));
+            let heard = replica.heard(&"b".into());
+            let expected = Heard { modified: Revision(timed), at: Time(since) };
+            assert_eq!(heard, Some(expected), "reading {now}");
+        }
     }
 }
