@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::action::{Action, Exit, Notice};
 use crate::election::{Advice, Confirming, Election, State, Term};
 use crate::ids::{NodeName, OpId, Revision, SessionId, Token};
+use crate::leave::inherited;
 use crate::node::{Node, Purpose, Step};
 use crate::record::{EndReason, HistoryRecord, LeaderRecord};
 use crate::request::{Ending, Evidence, Outcome, Request};
@@ -90,7 +91,7 @@ impl Election {
     /// outcome was unknown, or left by an earlier daemon.
     fn found_own_key(&mut self, node: &mut Node, term: Term) {
         if !self.may_hold(node) {
-            return self.leave_found(node, term);
+            return self.leave_found(node, term, EndReason::Unsettled);
         }
         // Expected only as the outcome of the offer that we accepted: then the term before this
         // one, which history names, is the one that was offered.
@@ -99,6 +100,7 @@ impl Election {
         self.state = State::Confirming(Confirming {
             token: term.token,
             adopted: false,
+            inherited: !expected && inherited(node, &term),
             rewrite: !expected,
             op: None,
             began: node.now.fast,
@@ -193,6 +195,7 @@ impl Election {
                 self.state = State::Confirming(Confirming {
                     token: term.token,
                     adopted: false,
+                    inherited: false,
                     rewrite: false,
                     op: None,
                     began: node.now.fast,
@@ -281,6 +284,7 @@ impl Election {
     fn read_back(&mut self, node: &mut Node) {
         let State::Confirming(confirming) = &self.state else { return };
         let (token, adopted, began) = (confirming.token, confirming.adopted, confirming.began);
+        let inherited = confirming.inherited;
         let Some(session) = node.session.valid(node.now) else { return };
         let own = self.own_key(node, session).filter(|(term, _)| term.token == token);
         let Some((term, lowest)) = own else { return };
@@ -293,10 +297,11 @@ impl Election {
             return node.lose_session(false);
         }
         if !lowest {
-            return if adopted {
-                self.leave_adopted(node, term, EndReason::Competitor)
-            } else {
-                self.leave_unplaced(node, term, EndReason::Competitor)
+            let why = EndReason::Competitor;
+            return match (adopted, inherited) {
+                (true, _) => self.leave_adopted(node, term, why),
+                (false, true) => self.leave_found(node, term, why),
+                (false, false) => self.leave_unplaced(node, term, why),
             };
         }
         self.highest = token;
@@ -308,7 +313,9 @@ impl Election {
         if adopted {
             node.act(Action::Lead { election: self.name.clone(), token, adopted });
         }
-        self.state = State::Holding(Holding::new(term, began, delay, adopted));
+        let mut holding = Holding::new(term, began, delay, adopted);
+        holding.inherited = inherited;
+        self.state = State::Holding(holding);
         self.hold(node);
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct Confirming {
     pub(crate) token: Token,
     /// Its exclusive effects are in place, from an earlier daemon under the same guard.
     pub(crate) adopted: bool,
+    /// An earlier daemon on this session may have placed for it, and withdrawn.
+    pub(crate) inherited: bool,
     /// It must be rewritten first, so that earlier writes of ours fail.
     pub(crate) rewrite: bool,
     pub(crate) op: Option<OpId>,
@@ -116,6 +118,7 @@ impl Election {
             Some(token) => State::Confirming(Confirming {
                 token,
                 adopted: true,
+                inherited: false,
                 rewrite: true,
                 op: None,
                 began: now,

@@ -35,9 +35,9 @@ pub(crate) struct Leaving {
     why: EndReason,
     goal: Goal,
     stage: Stage,
-    /// Whether exclusive effects were ever allowed.
+    /// Whether exclusive effects were, or may have been, ever allowed.
     placed: bool,
-    /// What was unserved of the takeover delay when leaving began.
+    /// What was, or may have been, unserved of the takeover delay when leaving began.
     unserved: Duration,
     /// Whether a stop check confirmed that what the term ran has stopped.
     stopped: bool,
@@ -95,7 +95,7 @@ impl Election {
     pub(crate) fn leave(&mut self, node: &mut Node, why: EndReason, goal: Goal) {
         let State::Holding(holding) = &self.state else { return };
         let unserved = holding.unserved(node.now.fast);
-        let (term, placed) = (holding.term.clone(), holding.placed());
+        let (term, placed) = (holding.term.clone(), holding.placed() || holding.inherited);
         self.start_leaving(node, term.token, Some(term), why, goal, placed, unserved);
     }
 
@@ -111,14 +111,12 @@ impl Election {
     }
 
     /// A key of ours that was not expected is deleted. An earlier daemon on the same session may
-    /// have placed for it, and withdrawn: then its stop is not confirmed.
-    pub(crate) fn leave_found(&mut self, node: &mut Node, term: Term) {
-        let adopted = node.settings.past.adopt.as_ref().map(|adoption| adoption.session);
-        if adopted == Some(term.session) {
-            self.leave_adopted(node, term, EndReason::Unsettled)
-        } else {
-            self.leave_unplaced(node, term, EndReason::Unsettled)
-        }
+    /// have placed for it and withdrawn, and then its stop is not confirmed; or it may still have
+    /// been waiting, and then all of the delay can be left.
+    pub(crate) fn leave_found(&mut self, node: &mut Node, term: Term, why: EndReason) {
+        let unserved = Duration::from_millis(term.record.delay_ms);
+        let placed = inherited(node, &term);
+        self.start_leaving(node, term.token, Some(term), why, Goal::Resign, placed, unserved);
     }
 
     /// An adopted term is withdrawn, then resigned.
@@ -337,9 +335,8 @@ impl Leaving {
     /// The history entry: what is owed to the successor of this term.
     fn ending(&self, term: &Term, takeover_delay: Duration, trim: Vec<Token>, now: u64) -> Ending {
         let (clean, owed) = match (self.placed, self.stopped) {
-            (true, true) => (true, Duration::ZERO),
-            (true, false) => (false, takeover_delay),
-            (false, _) => (self.unserved.is_zero(), self.unserved),
+            (true, false) => (false, takeover_delay.max(self.unserved)),
+            _ => (self.unserved.is_zero(), self.unserved),
         };
         Ending {
             token: term.token,
@@ -359,6 +356,13 @@ impl Leaving {
             trim,
         }
     }
+}
+
+/// Whether an earlier daemon may have placed for a term that is found on the session: one that
+/// this daemon has adopted from it.
+pub(crate) fn inherited(node: &Node, term: &Term) -> bool {
+    let adopted = node.settings.past.adopt.as_ref().map(|adoption| adoption.session);
+    adopted == Some(term.session)
 }
 
 /// The leader key's value that the target of a handover receives.

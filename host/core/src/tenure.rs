@@ -23,6 +23,8 @@ pub(crate) struct Holding {
     pub(crate) began: Time,
     /// Nothing is placed before this; `None` once placing was allowed.
     place_at: Option<Time>,
+    /// An earlier daemon on this session may have placed for it, and withdrawn.
+    pub(crate) inherited: bool,
     offering: Option<Offering>,
     offers: u64,
     /// Who did not accept, while the same change is wanted.
@@ -77,6 +79,7 @@ impl Holding {
             term,
             began,
             place_at: (!placed).then_some(began + delay),
+            inherited: false,
             offering: None,
             offers: 0,
             refused: BTreeSet::new(),

@@ -138,6 +138,63 @@ fn a_found_key_that_is_given_up_counts_as_placed_for() {
 }
 
 #[test]
+fn a_found_key_that_is_given_up_still_owes_the_delay_that_it_may_not_have_served() {
+    let mut settings = settings();
+    for election in settings.elections.values_mut() {
+        election.takeover_delay = std::time::Duration::from_secs(7);
+        election.stop_check = true;
+    }
+    let mut earlier = Scene::following(settings.clone());
+    play(
+        &mut earlier,
+        &[
+            (Ended("b"), "rank"),
+            (Ranked(Ok(&["a"])), "take over"),
+            (Applied("take over"), "read, follow a"),
+            (Applied("read"), "rank"),
+        ],
+    );
+    let mut scene = Scene::adopting(earlier, settings, false);
+    play(
+        &mut scene,
+        &[
+            (Fit(false), ""),
+            (Applied("list"), "follow a"),
+            (Applied("beat"), "withdraw"),
+            (Withdrawn(Ok(())), "check the stop"),
+            (StopChecked(true), "resign"),
+            (Applied("resign"), "follow nobody"),
+        ],
+    );
+    assert!(!scene.history().clean);
+    assert_eq!(scene.history().delay_ms, 7_000);
+}
+
+#[test]
+fn a_found_key_that_is_held_and_given_up_before_placing_counts_as_placed_for() {
+    let mut settings = settings();
+    for election in settings.elections.values_mut() {
+        election.takeover_delay = std::time::Duration::from_secs(7);
+    }
+    let mut scene = Scene::adopting(Scene::leading(settings.clone()), settings, false);
+    play(
+        &mut scene,
+        &[
+            (Applied("list"), "follow a"),
+            (Applied("beat"), "rewrite"),
+            (Applied("rewrite"), "read"),
+            (Applied("read"), ""),
+            (Stop, "rank"),
+            (Ranked(Ok(&["a"])), "withdraw"),
+            (Withdrawn(Ok(())), "resign"),
+            (Applied("resign"), "end a's session, follow nobody"),
+        ],
+    );
+    assert!(!scene.history().clean);
+    assert_eq!(scene.history().delay_ms, 7_000);
+}
+
+#[test]
 fn an_adopted_term_that_is_gone_or_not_configured_is_withdrawn() {
     let mut gone = Scene::leading(settings());
     gone.step(&LosesKey);
