@@ -39,8 +39,9 @@ impl Election {
         let Some(vacancy) = self.vacancy(node) else {
             self.vacant_since = None;
             self.failures = 0;
-            // A fallback in force blocks voluntary changes everywhere: is it still needed?
-            if self.fallback && self.eligible(node) {
+            // A fallback in force blocks voluntary changes everywhere, that of a node that may not
+            // lead now as well: is it still needed?
+            if self.fallback && self.configured && node.stopping.is_none() {
                 self.consult(node, Duration::ZERO);
             }
             return;

@@ -238,3 +238,21 @@ fn a_standby_whose_policy_failed_asks_again_so_that_its_mark_goes() {
         ],
     );
 }
+
+#[test]
+fn one_that_may_not_lead_now_asks_again_too() {
+    play(
+        &mut Scene::candidate(settings()),
+        &[
+            (Applied("candidacy"), "rank"),
+            (Ranked(Err("trap")), "policy failed, candidacy"),
+            (Candidate("b", true), ""),
+            (Holds("b"), "rank, follow b"),
+            (Ranked(Err("trap")), ""),
+            (Applied("candidacy"), ""),
+            (Fit(false), "candidacy"),
+            (Applied("candidacy"), "rank"),
+            (Ranked(Ok(&["b", "a"])), "candidacy"),
+        ],
+    );
+}
