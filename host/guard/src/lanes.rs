@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::{self, Thread};
 
+use conclave_core::SessionId;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::page::Page;
@@ -88,6 +89,7 @@ impl Lanes {
     }
 
     /// Whether every lane has carried out the newest order.
+    #[cfg(test)]
     pub(crate) fn are_finished(&self) -> bool {
         let order = self.shared.order.load(SeqCst);
         self.shared.done.iter().all(|done| done.load(SeqCst) == order)
@@ -142,7 +144,17 @@ impl Shared {
             if self.lane_of(slot.directory.load(SeqCst)) != lane {
                 continue;
             }
+            // No order is given while a session is active. A lane that hung in an old order comes
+            // upon what a later session has placed since, and leaves it alone.
+            let stands = || self.page.has_active(SessionId(slot.session_id.load(SeqCst)));
+            if stands() {
+                continue;
+            }
             if let Some(pinned) = slot.pin() {
+                if stands() {
+                    pinned.put_back();
+                    continue;
+                }
                 let outcome = withdraw(pinned.slot, self.page.paths(index), buffers, for_good);
                 pinned.unpin(outcome, for_good);
             }
@@ -168,7 +180,7 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use conclave_core::{SessionId, Token};
+    use conclave_core::Token;
     use rustix::io::Errno;
 
     use super::*;
@@ -182,6 +194,13 @@ mod tests {
         let deadline = Reading::now().after(Duration::from_secs(3_600));
         writer.begin(SessionId(session), deadline, Duration::ZERO).unwrap();
         writer
+    }
+
+    /// Gives an order as the guard does, once the session has expired, and waits.
+    fn withdraw_all(page: Page, lanes: &mut Lanes, for_good: bool) {
+        page.expire(Reading::now(), true);
+        lanes.order(for_good);
+        settle(lanes);
     }
 
     /// Waits for the lanes; a lost wake-up would hang here.
@@ -211,12 +230,10 @@ mod tests {
             fs::write(&staged, "staged").unwrap();
             paths.extend([dest, staged]);
         }
-        lanes.order(false);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, false);
         assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
         assert_eq!(page.claimed(), 4, "while the daemon lives it has the last word");
-        lanes.order(true);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, true);
         assert_eq!(page.claimed(), 0);
     }
 
@@ -230,9 +247,32 @@ mod tests {
         let (slot, _) = claim(&page, &dest);
         page.release(slot).unwrap();
         fs::write(&dest, "somebody else's").unwrap();
-        lanes.order(true);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, true);
         assert!(dest.exists());
+    }
+
+    #[test]
+    fn what_a_later_session_has_placed_is_left_alone() {
+        let (_page, page) = page(4);
+        let mut session = begin(page, 1);
+        let directory = tempfile::tempdir().unwrap();
+        let mut lanes = Lanes::start(page, &[]).unwrap();
+        let dest = directory.path().join("manifest.yaml");
+        let (slot, _) = claim(&page, &dest);
+        page.expire(Reading::now(), true).unwrap();
+        page.release(slot).unwrap();
+        session.end().unwrap();
+        let _next = begin(page, 2);
+        let (slot, _) = claim(&page, &dest);
+        fs::write(&dest, "the next term's").unwrap();
+        for for_good in [false, true] {
+            // The order was given for the first session, by a guard that could not know.
+            lanes.order(for_good);
+            settle(&lanes);
+            assert!(dest.exists() && page.may_place(slot), "for good: {for_good}");
+        }
+        withdraw_all(page, &mut lanes, false);
+        assert!(!dest.exists());
     }
 
     #[test]
@@ -246,17 +286,14 @@ mod tests {
         fs::write(&standby, "standby").unwrap();
         page.claim(Kind::RoleFile, Token(1), &dest, &standby).unwrap();
 
-        lanes.order(false);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, false);
         assert_eq!(fs::read_to_string(&dest).unwrap(), "standby");
-        lanes.order(false);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, false);
         assert_eq!(fs::read_to_string(&dest).unwrap(), "standby", "a second time it stays");
 
         fs::write(&late, "leader").unwrap();
         fs::rename(&late, &dest).unwrap();
-        lanes.order(true);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, true);
         assert!(!dest.exists(), "missing means standby");
         assert_eq!(page.claimed(), 0);
     }
@@ -273,8 +310,7 @@ mod tests {
         page.claim(Kind::Manifest, Token(1), gone, Path::new("/nowhere/s")).unwrap();
         let directory = tempfile::tempdir().unwrap();
         page.claim(Kind::Manifest, Token(1), directory.path(), Path::new("/nowhere/s")).unwrap();
-        lanes.order(true);
-        settle(&lanes);
+        withdraw_all(page, &mut lanes, true);
         let failures = page.failures();
         let [(path, reason)] = failures.as_slice() else { panic!("{failures:?}") };
         assert_eq!(path, Path::new("/proc/version"));
@@ -334,8 +370,7 @@ mod tests {
             assert_eq!(dests.count(), 0, "round {round}");
             // The daemon is dead: what it still staged goes with the second pass.
             page.free_unfinished();
-            lanes.order(true);
-            settle(&lanes);
+            withdraw_all(page, &mut lanes, true);
             placed_in_all += placed.iter().flatten().count();
             for directory in &listed {
                 let left: Vec<_> = fs::read_dir(directory).unwrap().collect();

@@ -109,6 +109,11 @@ impl Page {
         }
     }
 
+    /// Whether `session` is the one that was begun and has neither expired nor ended.
+    pub(crate) fn has_active(&self, session: SessionId) -> bool {
+        self.session().is_some_and(|found| found.id == session && !found.expired)
+    }
+
     /// Whether `session` is active and its deadline lies after `now`.
     pub(crate) fn is_active(&self, session: SessionId, now: Reading) -> bool {
         self.session().is_some_and(|found| found.id == session && found.stands(now))
@@ -149,6 +154,7 @@ impl SessionWriter {
     ///
     /// # Errors
     /// [`PageError::SessionStands`] when the last one has neither ended nor expired;
+    /// [`PageError::Expired`] when it is this very session that has expired;
     /// [`PageError::StillClaimed`] when something of it is still in place.
     pub fn begin(
         &mut self,
@@ -156,8 +162,12 @@ impl SessionWriter {
         deadline: Reading,
         margin: Duration,
     ) -> Result<(), PageError> {
-        if let Some(old) = self.page.session().filter(|old| !old.expired) {
-            return Err(PageError::SessionStands { session: old.id });
+        match self.page.session() {
+            Some(old) if !old.expired => {
+                return Err(PageError::SessionStands { session: old.id });
+            }
+            Some(old) if old.id == session => return Err(PageError::Expired { session }),
+            _ => {}
         }
         self.require_nothing_claimed()?;
         let header = self.page.header();
@@ -285,16 +295,20 @@ mod tests {
             assert!(matches!(extended, Err(PageError::Expired { session: SESSION })));
         }
         assert!(!page.session().unwrap().stands(at(0)));
+        // Not even by beginning anew, with nothing of it in place.
+        let again = writer.begin(SESSION, at(1_000), MARGIN);
+        assert!(matches!(again, Err(PageError::Expired { session: SESSION })));
+        writer.begin(SessionId(43), at(1_000), MARGIN).unwrap();
     }
 
     #[test]
     fn a_passed_deadline_is_not_extended_even_when_the_guard_slept() {
         let (_directory, page) = page(2);
         let mut writer = writer(page);
-        for passed in [at(100), Reading { boot_ns: 0, ..at(100) }, Reading { raw_ns: 0, ..at(100) }]
-        {
-            writer.begin(SESSION, at(100), MARGIN).unwrap();
-            let extended = writer.extend_at(passed, SESSION, at(1_000));
+        let passed = [at(100), Reading { boot_ns: 0, ..at(100) }, Reading { raw_ns: 0, ..at(100) }];
+        for (session, passed) in (1..).map(SessionId).zip(passed) {
+            writer.begin(session, at(100), MARGIN).unwrap();
+            let extended = writer.extend_at(passed, session, at(1_000));
             assert!(matches!(extended, Err(PageError::Expired { .. })), "{passed:?}");
             assert!(page.session().unwrap().expired);
         }

@@ -260,6 +260,11 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
+    /// Gives the slot back as it was.
+    pub(crate) fn put_back(self) {
+        self.slot.state.store(self.word, SeqCst);
+    }
+
     /// Gives the slot back: free when it is withdrawn for good, otherwise still claimed.
     pub(crate) fn unpin(self, outcome: Result<(), Errno>, for_good: bool) {
         let failure = outcome.err().map_or(0, |errno| errno.raw_os_error().unsigned_abs().into());
