@@ -14,23 +14,27 @@
 //! unlinking, nor to killing the daemon, allocates, takes a lock, or waits for anybody.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::Signal;
 
+use crate::backoff::Backoff;
 use crate::clock::{BootTimer, Reading};
-use crate::error::PageError;
+use crate::config::{GuardConfig, GuardError};
 use crate::heartbeat::Rhythm;
 use crate::lanes::Lanes;
-use crate::lock::{DaemonLock, GuardLock, LockError};
+use crate::lock::GuardLock;
 use crate::log::Log;
-use crate::page::{DEFAULT_SLOTS, PageFile, page_path, sweep};
+use crate::orphan;
+use crate::page::{PageFile, page_path, sweep};
 use crate::process::{Daemon, Death, reap_children};
 use crate::signals::Signals;
+use crate::starter::Starter;
 
 /// The exit code of a guard that ended its daemon the hard way.
 const ABORTED: u8 = 1;
@@ -42,96 +46,35 @@ const CLEANUP_LIMIT: Duration = Duration::from_secs(2);
 /// How often it tries again what is still claimed.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How often it looks whether a daemon that is to stop listens yet.
+const LISTENING: Duration = Duration::from_millis(10);
+
 /// How long another guard's daemon gets to stop, once it has no session.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the guard is to do.
-#[derive(Debug)]
-pub struct GuardConfig {
-    /// The node's state directory: one pair of guard and daemon at a time.
-    pub state_dir: PathBuf,
-    /// Starts the daemon. The guard adds to its environment, gives it a process group of its own and
-    /// no standard input.
-    pub command: Command,
-    /// The directories that exclusive manifests and role files are placed in, spelled as in the
-    /// daemon's claims. Each gets a thread of its own; others share a few.
-    pub destinations: Vec<PathBuf>,
-    /// Exit codes of the daemon that mean that starting it again is of no use. Zero always is.
-    pub final_codes: Vec<u8>,
-    /// How many exclusive files the node can have in place at once.
-    pub slots: usize,
-    /// How often guard and daemon beat, and when either counts as hung.
-    pub rhythm: Rhythm,
-}
-
-impl GuardConfig {
-    /// With the defaults, for a state directory and a daemon.
-    pub fn new(state_dir: impl Into<PathBuf>, command: Command) -> Self {
-        GuardConfig {
-            state_dir: state_dir.into(),
-            command,
-            destinations: Vec::new(),
-            final_codes: Vec::new(),
-            slots: DEFAULT_SLOTS,
-            rhythm: Rhythm::default(),
-        }
-    }
-}
-
-/// Why the guard could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum GuardError {
-    /// The state directory is another pair's, or cannot be locked.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// There is no shared page to be had.
-    #[error(transparent)]
-    Page(#[from] PageError),
-    /// The daemon could not even be started.
-    #[error("cannot start the daemon {program}")]
-    Start {
-        /// What was to be run.
-        program: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A resource that the guard needs beforehand is missing.
-    #[error("cannot set up the guard's {what}")]
-    Setup {
-        /// Which.
-        what: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The guard ends, and could not withdraw everything. Other nodes will lead while this is in
-    /// place.
-    #[error(
-        "{count} exclusive effects are still in place, first of all {path}: remove them by hand"
-    )]
-    StillInPlace {
-        /// How many.
-        count: usize,
-        /// One of them.
-        path: PathBuf,
-    },
-}
-
 /// Runs the guard until its daemon ends for good or it is told to stop; returns the exit code.
 ///
-/// SIGTERM, SIGINT or SIGHUP asks the daemon to stop, and its exit code is the guard's. A second one
+/// SIGTERM, SIGINT or SIGHUP asks the daemon to stop, and its exit code is the guard's. Between two
+/// daemons a session that stands gets one more, to give it up in order. A second signal
 /// withdraws at once, kills the daemon, and the code is 1. It takes the process for its own:
 /// handlers of these signals and of SIGCHLD and SIGURG, and every child, which it reaps.
 ///
 /// # Errors
 /// [`GuardError`]; nothing was started if it comes before the first start of the daemon.
 pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
-    let _lock = GuardLock::acquire(&config.state_dir)?;
+    let setup = |what| move |source| GuardError::Setup { what, source };
+    // First of all, so that no request to stop kills this process or, as process 1, is lost.
+    let signals = Signals::hold_back().map_err(setup("signal handlers"))?;
+    let log = Log::start().map_err(setup("log"))?;
+    // Before anything that could take its time, so that whoever waits sees what for.
+    log.info("guard started", format!("pid={}", std::process::id()));
+    // Never let go of by hand: a thread that hangs in withdrawing could still touch a path that
+    // the next pair has placed anew. The kernel lets go when the last thread is gone.
+    let _lock = ManuallyDrop::new(GuardLock::acquire(&config.state_dir)?);
     // By its one true name, whoever calls it by which.
-    config.state_dir = std::fs::canonicalize(&config.state_dir)
-        .map_err(|source| GuardError::Setup { what: "state directory", source })?;
-    let mut guard = Guard::set_up(config)?;
+    config.state_dir =
+        std::fs::canonicalize(&config.state_dir).map_err(setup("state directory"))?;
+    let mut guard = Guard::set_up(config, signals, log)?;
     let outcome = guard.work();
     if guard.daemon.is_some() {
         // It cannot go on watching; the daemon sees that, and the page tells the next guard.
@@ -147,16 +90,26 @@ pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
 }
 
 struct Guard {
-    config: GuardConfig,
+    /// The daemon's.
+    program: String,
+    final_codes: Vec<u8>,
+    rhythm: Rhythm,
     page: PageFile,
     lanes: Lanes,
+    starter: Starter,
     signals: Signals,
     timer: BootTimer,
     log: Log,
     daemon: Option<Daemon>,
+    /// The page's count of beats before the daemon was started.
+    beats_before: u64,
+    /// Whether any was started.
+    ever_started: bool,
     /// When another guard's daemon was asked to stop.
     orphan_since: Option<Reading>,
     stop: Stop,
+    /// Whether a daemon that ended without giving up its session was followed by one that is to.
+    last_chance: bool,
     expiry: Option<Expiry>,
     cleanup: Option<Cleanup>,
     /// With which code the guard ends, once everything is withdrawn.
@@ -193,42 +146,44 @@ struct Cleanup {
 }
 
 impl Guard {
-    fn set_up(config: GuardConfig) -> Result<Self, GuardError> {
+    fn set_up(config: GuardConfig, signals: Signals, log: Log) -> Result<Self, GuardError> {
         let setup = |what| move |source| GuardError::Setup { what, source };
         let now = Reading::now();
-        let log = Log::start().map_err(setup("log"))?;
-        // Before anything that could take its time, so that whoever waits sees what for.
-        log.info("guard started", format!("pid={}", std::process::id()));
-        let path = page_path(&config.state_dir)?;
-        if let Err(error) = sweep(&path) {
-            log.warn("cannot sweep abandoned pages", format!("reason=\"{error}\""));
-        }
-        let page = PageFile::open_or_create(&path, config.slots)?;
+        let GuardConfig { state_dir, mut command, destinations, slots, rhythm, .. } = config;
+        let path = page_path(&state_dir)?;
+        let page = PageFile::open_or_create(&path, slots)?;
         // Unique within a boot, as guards of one page take turns.
-        page.page.take_over(now.boot_ns, config.rhythm, &config.state_dir);
-        let orphan = find_orphan(&config, &page)?;
-        let page = if orphan.is_none() { page.resized(config.slots)? } else { page };
-        page.page.take_over(now.boot_ns, config.rhythm, &config.state_dir);
-        let lanes = Lanes::start(page.page, &config.destinations).map_err(setup("threads"))?;
-        let signals = Signals::install().map_err(setup("signal handlers"))?;
+        page.page.take_over(now.boot_ns, rhythm, &state_dir);
+        let orphan = orphan::find(&state_dir, &page.page)?;
+        let page = if orphan.is_none() { page.resized(slots)? } else { page };
+        page.page.take_over(now.boot_ns, rhythm, &state_dir);
+        let lanes = Lanes::start(page.page, &destinations).map_err(setup("threads"))?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.envs(page.environment());
+        let starter = Starter::new(command).map_err(setup("threads"))?;
         let timer = BootTimer::new().map_err(setup("timer"))?;
-        // So that the deadline finds everything in memory, as far as the system permits it: without
-        // the right to, the guard works as well on any machine that does not swap to death.
-        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT);
+        do_chores(path).map_err(setup("threads"))?;
+        signals.let_in().map_err(setup("signals"))?;
         let mut guard = Guard {
-            config,
+            program,
+            final_codes: config.final_codes,
+            rhythm,
             page,
             lanes,
+            starter,
             signals,
             timer,
             log,
             daemon: None,
+            beats_before: 0,
+            ever_started: false,
             orphan_since: None,
             stop: Stop::No,
+            last_chance: false,
             expiry: None,
             cleanup: None,
             end: None,
-            last_code: ABORTED,
+            last_code: 0,
             backoff: Backoff::default(),
             next_start: now,
             next_beat: now,
@@ -247,18 +202,33 @@ impl Guard {
             self.kill_if_due(now);
             self.heed_signals(now);
             self.beat(now);
+            self.take_started(now)?;
             self.reap(now);
+            self.pass_stop_on(now);
             self.go_on_cleaning(now);
-            if self.daemon.is_none() && self.cleanup.is_none() {
-                if let Some(code) = self.end {
-                    return Ok(code);
-                }
-                if now.is_past(self.next_start) {
-                    self.start(now)?;
-                }
+            if let Some(code) = self.end_or_start(now) {
+                return Ok(code);
             }
             self.wait(Reading::now())?;
         }
+    }
+
+    /// Without a daemon and with everything withdrawn: the exit code, or a new daemon once it is
+    /// due.
+    fn end_or_start(&mut self, now: Reading) -> Option<u8> {
+        if self.daemon.is_some() || self.cleanup.is_some() {
+            return None;
+        }
+        let busy = self.starter.is_busy();
+        // Whatever is being started finds its guard gone, if nobody waits for it.
+        if self.end.is_some() && (!busy || self.stop == Stop::Abort) {
+            return self.end;
+        }
+        if !busy && now.is_past(self.next_start) {
+            self.beats_before = self.page.page.daemon_beats();
+            self.starter.order();
+        }
+        None
     }
 
     /// Marks a passed deadline and has everything withdrawn, also where the daemon marked it. Goes
@@ -272,13 +242,12 @@ impl Guard {
         let retry = now.after(RETRY);
         match &mut self.expiry {
             Some(expiry) if expiry.version == session.version => {
-                if self.daemon.is_some()
+                if self.cleanup.is_none()
                     && self.page.page.claimed() > 0
                     && now.is_past(expiry.retry)
-                    && self.lanes.are_finished()
                 {
                     expiry.retry = retry;
-                    self.lanes.order(false);
+                    self.lanes.order(self.daemon.is_none() && !self.starter.is_busy());
                 }
             }
             expiry => {
@@ -339,15 +308,35 @@ impl Guard {
 
     fn stop_daemon(&mut self, now: Reading) {
         self.stop = Stop::Asked;
-        match &self.daemon {
-            Some(daemon) => {
-                daemon.signal(Signal::TERM);
-                self.log.info("asked the daemon to stop", format!("pid={}", daemon.pid()));
-            }
-            None => {
-                self.end.get_or_insert(self.last_code);
-                self.withdraw_for_good(now);
-            }
+        if self.daemon.is_none() && !self.starter.is_busy() && !self.has_last_chance(now) {
+            self.end = Some(self.last_code);
+            self.withdraw_for_good(now);
+        }
+    }
+
+    /// Whether a session without a daemon is to get one more, to give it up in order. If so, that
+    /// is started at once.
+    fn has_last_chance(&mut self, now: Reading) -> bool {
+        let standing = self.page.page.session().is_some_and(|session| session.stands(now));
+        let chance = self.stop == Stop::Asked && standing && !self.last_chance;
+        if chance {
+            self.last_chance = true;
+            self.next_start = now;
+        }
+        chance
+    }
+
+    /// Asks the daemon to stop once it listens: before, it would die of it and leave its
+    /// session. One without a session to leave may.
+    fn pass_stop_on(&mut self, now: Reading) {
+        let page = &self.page.page;
+        let standing = page.session().is_some_and(|session| session.stands(now));
+        if self.stop == Stop::Asked
+            && let Some(daemon) = self.daemon.as_mut().filter(|daemon| !daemon.told_to_stop)
+            && (daemon.has_beaten(page) || !standing)
+        {
+            daemon.stop();
+            self.log.info("asked the daemon to stop", format!("pid={}", daemon.pid()));
         }
     }
 
@@ -359,19 +348,24 @@ impl Guard {
             daemon.kill();
             self.log
                 .warn("asked to stop twice, killed the daemon", format!("pid={}", daemon.pid()));
+        } else {
+            self.end = Some(ABORTED);
+            self.clean_up(Reading::now());
         }
     }
 
     fn beat(&mut self, now: Reading) {
         if now.is_past(self.next_beat) {
             self.page.page.beat_as_guard(now);
-            self.next_beat = now.after(self.config.rhythm.period);
+            self.next_beat = now.after(self.rhythm.period);
         }
     }
 
     fn reap(&mut self, now: Reading) {
         let Some(daemon) = &self.daemon else {
-            reap_children(None);
+            if !self.starter.is_busy() {
+                reap_children(None);
+            }
             return;
         };
         let Some(death) = daemon.reap() else { return };
@@ -386,33 +380,36 @@ impl Guard {
         self.page.page.free_unfinished();
 
         let is_final = match death {
-            Death::Exited(code) => code == 0 || self.config.final_codes.contains(&code),
+            Death::Exited(code) => code == 0 || self.final_codes.contains(&code),
             Death::Killed(_) | Death::Orphan => false,
         };
-        if self.stop != Stop::No || is_final {
+        if is_final || self.stop != Stop::No && !(own && self.has_last_chance(now)) {
             self.end = Some(self.end_code(death, killed));
         }
         let standing = self.page.page.session().is_some_and(|session| session.stands(now));
         if self.end.is_some() || !own || !standing {
             self.withdraw_for_good(now);
         }
-        if self.end.is_none() {
-            let delay = if own { self.backoff.next(lived) } else { Duration::ZERO };
-            self.next_start = now.after(delay);
-            let fields = format!("pid={pid} {death} restart_in_ms={}", delay.as_millis());
-            self.log.warn("daemon ended", fields);
-        } else {
+        if self.end.is_some() {
             self.log.info("daemon ended", format!("pid={pid} {death}"));
+            return;
         }
+        let at_once = !own || self.stop == Stop::Asked;
+        let delay = if at_once { Duration::ZERO } else { self.backoff.next(lived) };
+        self.next_start = now.after(delay);
+        let fields = format!("pid={pid} {death} restart_in_ms={}", delay.as_millis());
+        self.log.warn("daemon ended", fields);
     }
 
     /// The guard's exit code after the daemon's last death. A daemon that was asked to stop before
-    /// it could even listen has stopped as asked, when it had nothing.
+    /// it could even listen has stopped as asked, when it had nothing; so has another guard's, of
+    /// which only that is known.
     fn end_code(&self, death: Death, killed: bool) -> u8 {
         let had_nothing = self.page.page.session().is_none() && self.page.page.claimed() == 0;
         let terminated = Death::Killed(Signal::TERM.as_raw().try_into().unwrap_or_default());
         match death {
             _ if killed => ABORTED,
+            Death::Orphan if self.stop == Stop::Asked => 0,
             death if death == terminated && self.stop == Stop::Asked && had_nothing => 0,
             death => death.code(),
         }
@@ -446,29 +443,37 @@ impl Guard {
                 let fields = format!("path={} reason=\"{reason}\"", path.display());
                 self.log.error("cannot withdraw", fields);
             }
-        } else if now.is_past(cleanup.retry) && self.lanes.are_finished() {
+        } else if now.is_past(cleanup.retry) {
             self.lanes.order(true);
             cleanup.retry = now.after(RETRY);
         }
     }
 
-    fn start(&mut self, now: Reading) -> Result<(), GuardError> {
-        let first = self.backoff.starts == 0;
-        match Daemon::spawn(&mut self.config.command, &self.page, now) {
-            Ok(daemon) => {
+    /// Takes in what came of starting a daemon.
+    fn take_started(&mut self, now: Reading) -> Result<(), GuardError> {
+        match self.starter.take() {
+            None => {}
+            Some(Ok(started)) => {
+                let mut daemon = Daemon::new(started, self.beats_before, &self.page.page, now);
                 self.log.info("started the daemon", format!("pid={}", daemon.pid()));
-                self.backoff.starts += 1;
+                if self.stop == Stop::Abort {
+                    daemon.kill();
+                }
+                self.ever_started = true;
                 self.daemon = Some(daemon);
             }
-            Err(source) if first => {
-                let program = self.config.command.get_program().to_string_lossy().into_owned();
-                return Err(GuardError::Start { program, source });
+            Some(Err(source)) if !self.ever_started => {
+                return Err(GuardError::Start { program: self.program.clone(), source });
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let delay = self.backoff.next(Duration::ZERO);
                 self.next_start = now.after(delay);
                 let fields = format!("reason=\"{error}\" again_in_ms={}", delay.as_millis());
                 self.log.error("cannot start the daemon", fields);
+                if self.stop != Stop::No {
+                    self.end = Some(self.last_code);
+                    self.withdraw_for_good(now);
+                }
             }
         }
         Ok(())
@@ -476,8 +481,8 @@ impl Guard {
 
     /// Asks an old guard's daemon to stop: it withdraws and resigns. Its deadline is enforced
     /// meanwhile, and nothing else happens before it is dead.
-    fn retire(&mut self, orphan: Daemon, now: Reading) {
-        orphan.signal(Signal::TERM);
+    fn retire(&mut self, mut orphan: Daemon, now: Reading) {
+        orphan.stop();
         let fields = format!("pid={}", orphan.pid());
         self.log.warn("another guard's daemon is still alive, waiting for its end", fields);
         self.daemon = Some(orphan);
@@ -501,6 +506,7 @@ impl Guard {
             PollFd::new(&self.signals.stop, PollFlags::IN),
             PollFd::new(&self.signals.wake, PollFlags::IN),
             PollFd::new(&self.lanes, PollFlags::IN),
+            PollFd::new(&self.starter, PollFlags::IN),
             daemon.unwrap_or_else(|| timer.clone()),
             timer,
         ];
@@ -519,8 +525,7 @@ impl Guard {
             due = due.min(now.until(session.deadline));
         }
         if let Some(expiry) = self.expiry.as_ref().filter(|_| page.claimed() > 0) {
-            // Lanes that are at work say themselves when they have finished.
-            if self.lanes.are_finished() {
+            if self.cleanup.is_none() {
                 due = due.min(now.until(expiry.retry));
             }
             if !expiry.settled && self.daemon.as_ref().is_some_and(|daemon| !daemon.killed) {
@@ -528,74 +533,27 @@ impl Guard {
             }
         }
         match (&self.daemon, &self.cleanup) {
+            (Some(daemon), _) if self.stop == Stop::Asked && !daemon.told_to_stop => {
+                due.min(LISTENING)
+            }
             (Some(_), _) => due,
             (None, Some(cleanup)) => due.min(now.until(cleanup.retry)),
+            // It says itself when it has finished.
+            (None, None) if self.starter.is_busy() => due,
             (None, None) => due.min(now.until(self.next_start)),
         }
     }
 }
 
-/// Looks for a live daemon of an earlier guard. The page must name this guard already.
-fn find_orphan(config: &GuardConfig, page: &PageFile) -> Result<Option<Daemon>, GuardError> {
-    const ATTEMPTS: usize = 40;
-    for _ in 0..ATTEMPTS {
-        let Some(holder) = DaemonLock::holder(&config.state_dir)? else { return Ok(None) };
-        if let Some(orphan) = Daemon::orphan(&holder, &page.page, Reading::now()) {
-            return Ok(Some(orphan));
-        }
-        // It has just died, or has just locked and not yet written who it is.
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    match DaemonLock::holder(&config.state_dir)? {
-        None => Ok(None),
-        Some(holder) => {
-            let state_dir = config.state_dir.clone();
-            Err(LockError::Held { state_dir, holder }.into())
-        }
-    }
-}
-
-/// How long to wait before the next start: not at all after a long life, longer and longer after
-/// short ones.
-#[derive(Default)]
-struct Backoff {
-    starts: u64,
-    short_lives: u32,
-}
-
-impl Backoff {
-    /// A daemon that lived for so long was well.
-    const LONG_LIFE: Duration = Duration::from_secs(10);
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
-
-    fn next(&mut self, lived: Duration) -> Duration {
-        if lived >= Self::LONG_LIFE {
-            self.short_lives = 0;
-        }
-        let delay = match self.short_lives {
-            0 => Duration::ZERO,
-            lives => Self::FIRST * 2_u32.pow((lives - 1).min(10)),
-        };
-        self.short_lives += 1;
-        delay.min(Self::LONGEST)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn restarts_are_immediate_once_and_then_rarer_until_the_daemon_lives_long() {
-        let mut backoff = Backoff::default();
-        for (lived_s, delay_ms) in
-            [(1, 0), (1, 100), (1, 200), (9, 400), (0, 800), (0, 1_600), (0, 3_200), (0, 5_000)]
-        {
-            let delay = backoff.next(Duration::from_secs(lived_s));
-            assert_eq!(delay, Duration::from_millis(delay_ms));
-        }
-        assert_eq!(backoff.next(Duration::from_secs(10)), Duration::ZERO);
-        assert_eq!(backoff.next(Duration::ZERO), Duration::from_millis(100));
-    }
+/// What nothing waits for, on a thread of its own, as it may take its time.
+fn do_chores(page: PathBuf) -> io::Result<()> {
+    let chores = move || {
+        // So that the deadline finds everything in memory, as far as the system permits it: without
+        // the right to, the guard works as well on any machine that does not swap to death.
+        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT);
+        // It looks at the state directories of other pairs, which may be on disks that hang. What
+        // it leaves costs some memory until the next boot.
+        let _ = sweep(&page);
+    };
+    thread::Builder::new().name("chores".to_owned()).spawn(chores).map(drop)
 }

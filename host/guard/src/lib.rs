@@ -17,16 +17,18 @@
 //! ```
 //!
 //! *Architecture invariant:* from noticing a passed deadline to the unlinking and the daemon's
-//! death the guard allocates nothing, takes no lock, parses nothing and waits for nobody. There
-//! is no async runtime, no logging framework and no configuration in here.
+//! death the guard allocates nothing, takes no lock, parses nothing and waits for nobody: not for a
+//! disk either, so withdrawing and starting the daemon have threads of their own. There is no
+//! async runtime, no logging framework and no configuration in here.
 //!
-//! *Architecture invariant:* this is the only crate with unsafe code, in one function
-//! (`layout::map`).
+//! *Architecture invariant:* the crate's unsafe code is in one function (`layout::map`).
 //!
 //! Beside that it is where the project reads its clocks ([`Clock`], [`Reading`], [`BootTimer`]) and
 //! locks its state directory ([`DaemonLock`]).
 
+mod backoff;
 mod clock;
+mod config;
 mod error;
 mod guard;
 mod heartbeat;
@@ -34,16 +36,19 @@ mod lanes;
 mod layout;
 mod lock;
 mod log;
+mod orphan;
 mod page;
 mod process;
 mod session;
 mod signals;
 mod slot;
+mod starter;
 mod withdraw;
 
 pub use clock::{BootTimer, Clock, Reading};
+pub use config::{GuardConfig, GuardError};
 pub use error::PageError;
-pub use guard::{GuardConfig, GuardError, run};
+pub use guard::run;
 pub use heartbeat::{GuardState, GuardWatch, Rhythm};
 pub use lock::{DaemonLock, Holder, LockError, boot_id};
 pub use page::{Attached, DEFAULT_SLOTS, Page};

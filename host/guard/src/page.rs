@@ -135,6 +135,11 @@ impl Page {
         header.guard_beats.fetch_add(1, SeqCst);
     }
 
+    /// How often the daemon has beaten, whichever it was.
+    pub(crate) fn daemon_beats(&self) -> u64 {
+        self.header().daemon_beats.load(SeqCst)
+    }
+
     pub(crate) fn rhythm(&self) -> Rhythm {
         let header = self.header();
         Rhythm {

@@ -1,9 +1,6 @@
 //! The daemon as a process: started, signalled, reaped.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -14,7 +11,8 @@ use rustix::process::{
 use crate::clock::Reading;
 use crate::heartbeat::{Silence, is_dead};
 use crate::lock::Holder;
-use crate::page::{Page, PageFile};
+use crate::page::Page;
+use crate::starter::Started;
 
 /// How long a daemon may take from being started to its first beat.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +25,8 @@ pub(crate) struct Daemon {
     pub(crate) own: bool,
     pub(crate) started: Reading,
     pub(crate) killed: bool,
+    /// Whether it was asked to stop. A second time would abort it.
+    pub(crate) told_to_stop: bool,
     beats_before: u64,
     silence: Silence,
 }
@@ -64,22 +64,20 @@ impl std::fmt::Display for Death {
 }
 
 impl Daemon {
-    /// Starts the daemon, in a process group of its own: what the terminal sends on Ctrl-C is for
-    /// the guard to pass on, once.
-    pub(crate) fn spawn(command: &mut Command, page: &PageFile, now: Reading) -> io::Result<Self> {
-        let mut child =
-            command.envs(page.environment()).process_group(0).stdin(Stdio::null()).spawn()?;
-        let pid = Pid::from_child(&child);
-        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                return Err(error.into());
-            }
-        };
-        page.page.header().daemon_pid.store(child.id().into(), SeqCst);
-        Ok(Daemon::new(pid, pidfd, true, &page.page, now))
+    /// The daemon that was just started. `beats_before` is the page's count from before that.
+    pub(crate) fn new(started: Started, beats_before: u64, page: &Page, now: Reading) -> Self {
+        let Started { pid, pidfd } = started;
+        page.header().daemon_pid.store(pid.as_raw_nonzero().get().unsigned_abs().into(), SeqCst);
+        Daemon {
+            pid,
+            pidfd,
+            own: true,
+            started: now,
+            killed: false,
+            told_to_stop: false,
+            beats_before,
+            silence: Silence::default(),
+        }
     }
 
     /// Another guard's daemon, found by its lock; `None` when it has just ended.
@@ -87,13 +85,16 @@ impl Daemon {
         let pid = Pid::from_raw(holder.pid)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // What the descriptor stands for is the holder if that is running now, after opening.
-        holder.is_running().then(|| Daemon::new(pid, pidfd, false, page, now))
-    }
-
-    fn new(pid: Pid, pidfd: OwnedFd, own: bool, page: &Page, started: Reading) -> Self {
-        let beats_before = page.header().daemon_beats.load(SeqCst);
-        let silence = Silence::default();
-        Daemon { pid, pidfd, own, started, killed: false, beats_before, silence }
+        holder.is_running().then(|| Daemon {
+            pid,
+            pidfd,
+            own: false,
+            started: now,
+            killed: false,
+            told_to_stop: false,
+            beats_before: page.daemon_beats(),
+            silence: Silence::default(),
+        })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -101,8 +102,16 @@ impl Daemon {
     }
 
     /// Sends a signal. It fails only for a process that has ended, which is found out by reaping.
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Asks it to stop, once.
+    pub(crate) fn stop(&mut self) {
+        if !self.told_to_stop {
+            self.signal(Signal::TERM);
+            self.told_to_stop = true;
+        }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -110,13 +119,18 @@ impl Daemon {
         self.killed = true;
     }
 
+    /// Whether it has shown itself on the page. From then on it listens to signals.
+    pub(crate) fn has_beaten(&self, page: &Page) -> bool {
+        page.daemon_beats() != self.beats_before
+    }
+
     /// Whether it has not moved for so long that it counts as hung. Before its first beat, while
     /// it still starts, it has longer.
     pub(crate) fn is_hung(&mut self, page: &Page, now: Reading) -> bool {
         let rhythm = page.rhythm();
-        let beats = page.header().daemon_beats.load(SeqCst);
+        let beats = page.daemon_beats();
         let silent = self.silence.observe(beats, now, rhythm.period);
-        silent >= if beats == self.beats_before { START_LIMIT } else { rhythm.stale_after }
+        silent >= if self.has_beaten(page) { rhythm.stale_after } else { START_LIMIT }
     }
 
     /// How it ended, if it has. This reaps whatever else has ended too, as process 1 must.

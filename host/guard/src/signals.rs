@@ -1,25 +1,41 @@
 //! The guard's signals, as file descriptors.
+//!
+//! They are held back until all threads run, and in those for good: only the guard's own loop
+//! takes them, so that it can hold them back again without another thread losing one. A process
+//! that is started inherits what its thread holds back, hence [`letting_in`].
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGURG};
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::low_level::pipe;
 
-/// Two self-pipes. Signals are asked for by which pipe they wrote to.
+/// Ask the guard to stop. A terminal that goes away is a wish to stop, not a reason to die without
+/// withdrawing.
+const STOPS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// There may be something to see: a child to reap, a change on the page.
+const WAKES: [Signal; 2] = [Signal::SIGCHLD, Signal::SIGURG];
+
+/// Self-pipes. Signals are asked for by which pipe they wrote to.
 pub(crate) struct Signals {
     /// Readable when it was asked to stop.
     pub(crate) stop: UnixStream,
-    /// Readable when there may be something to see: a child to reap, a change on the page.
+    /// Readable when there may be something to see.
     pub(crate) wake: UnixStream,
 }
 
 impl Signals {
-    /// Installs the handlers, for the rest of the process's life.
-    pub(crate) fn install() -> io::Result<Self> {
-        // A terminal that goes away is a wish to stop, not a reason to die without withdrawing.
-        let stop = listen(&[SIGTERM, SIGINT, SIGHUP])?;
-        Ok(Signals { stop, wake: listen(&[SIGCHLD, SIGURG])? })
+    /// Installs the handlers, for the rest of the process's life, and holds the signals back.
+    pub(crate) fn hold_back() -> io::Result<Self> {
+        all().thread_block()?;
+        Ok(Signals { stop: listen(&STOPS)?, wake: listen(&WAKES)? })
+    }
+
+    /// Lets in what was held back, and what will come; also what whoever started this process had
+    /// blocked.
+    pub(crate) fn let_in(&self) -> io::Result<()> {
+        Ok(all().thread_unblock()?)
     }
 
     /// How often it was asked to stop since the last call.
@@ -33,11 +49,23 @@ impl Signals {
     }
 }
 
-fn listen(signals: &[i32]) -> io::Result<UnixStream> {
+/// Does something in a thread that lets signals in meanwhile.
+pub(crate) fn letting_in<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    all().thread_unblock()?;
+    let done = work();
+    all().thread_block()?;
+    Ok(done)
+}
+
+fn all() -> SigSet {
+    STOPS.into_iter().chain(WAKES).collect()
+}
+
+fn listen(signals: &[Signal]) -> io::Result<UnixStream> {
     let (reader, writer) = UnixStream::pair()?;
     reader.set_nonblocking(true)?;
     for &signal in signals {
-        pipe::register(signal, writer.try_clone()?)?;
+        pipe::register(signal as i32, writer.try_clone()?)?;
     }
     Ok(reader)
 }

@@ -41,6 +41,9 @@ fn main() -> ExitCode {
         trial("a_daemon_that_keeps_failing_is_restarted_more_and_more_rarely", crash_loop),
         trial("a_daemon_that_cannot_be_started_is_an_error", missing_program),
         trial("asked_to_stop_the_guard_ends_with_its_daemon", graceful_stop),
+        trial("asked_to_stop_between_two_daemons_it_starts_one_to_resign", stop_between_daemons),
+        trial("asked_to_stop_before_it_is_ready_it_stops", stop_before_ready),
+        trial("asked_to_stop_it_does_not_ask_another_guards_daemon_twice", stop_while_taking_over),
         trial("asked_twice_the_guard_withdraws_and_kills", abort),
         trial("a_second_pair_is_refused_with_who_is_there", second_pair),
         trial("a_daemon_notices_that_its_guard_is_gone", guard_gone),
@@ -164,6 +167,47 @@ fn graceful_stop() {
         assert_eq!(pair.await_event("withdrawn", 1).what, "withdrawn");
         pair.assert_nothing_left();
     }
+}
+
+fn stop_between_daemons() {
+    let mut pair = Pair::start("extend");
+    let first = pair.await_event("placed", 1);
+    // The guard learns of both at once.
+    pair.signal(pair.guard_pid(), Signal::STOP);
+    pair.signal(first.pid, Signal::KILL);
+    pair.signal(pair.guard_pid(), Signal::TERM);
+    pair.signal(pair.guard_pid(), Signal::CONT);
+    assert_eq!(pair.wait(), Some(0), "{}", pair.log());
+    let second = pair.await_event("adopted", 1);
+    let stopped = pair.await_event("asked to stop", 1);
+    assert_eq!(second.pid, stopped.pid, "it gives up in order what the first left");
+    assert_ne!(first.pid, second.pid);
+    assert_eq!(pair.events().iter().filter(|event| event.what == "started").count(), 2);
+    pair.assert_nothing_left();
+}
+
+fn stop_before_ready() {
+    // It waits a while for whoever holds this to say who it is.
+    let (mut pair, held) = Pair::start_behind_a_lock("extend");
+    await_that("the guard's first line", || pair.log().contains("guard started").then_some(()));
+    pair.signal(pair.guard_pid(), Signal::TERM);
+    drop(held);
+    assert_eq!(pair.wait(), Some(0), "{}", pair.log());
+    assert!(pair.events().is_empty(), "no daemon was started");
+}
+
+fn stop_while_taking_over() {
+    let mut pair = Pair::start("slow-to-stop");
+    let placed = pair.await_event("placed", 1);
+    pair.signal(pair.guard_pid(), Signal::KILL);
+    pair.wait();
+    let mut next = pair.another();
+    pair.await_event("asked to stop", 1);
+    assert_eq!(next.stop(), Some(0), "{}", next.log());
+    let withdrawn = pair.await_event("withdrawn", 1);
+    assert_eq!(withdrawn.pid, placed.pid, "by itself");
+    assert!(pair.events().iter().all(|event| event.what != "told twice"));
+    pair.assert_nothing_left();
 }
 
 fn abort() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_guard::Reading;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -40,6 +41,18 @@ impl Pair {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         fs::create_dir(directory.path().join("manifests")).unwrap();
         Pair::spawn(directory, behaviour, program, "guard-1.log")
+    }
+
+    /// With the daemon's lock held by a process that does not say who it is, until the file is
+    /// closed.
+    pub(crate) fn start_behind_a_lock(behaviour: &'static str) -> (Self, File) {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let state = directory.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let lock = File::create(state.join("daemon.lock")).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let program = std::env::current_exe().unwrap();
+        (Pair::spawn(directory, behaviour, program.to_str().unwrap(), "guard-1.log"), lock)
     }
 
     /// Another guard on the same state directory.

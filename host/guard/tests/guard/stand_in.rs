@@ -3,12 +3,11 @@
 
 use std::env::{self, Args};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::iter::Skip;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use conclave_guard::{
     Attached, DaemonLock, GuardConfig, GuardState, Kind, Page, PageError, Reading, Rhythm, run,
 };
 use signal_hook::consts::SIGTERM;
+use signal_hook::low_level::pipe;
 
 /// Long enough for a busy machine; half of it is margin.
 pub(crate) const TTL: Duration = Duration::from_millis(4_000);
@@ -57,17 +57,26 @@ pub(crate) fn guard(mut arguments: Skip<Args>) -> ExitCode {
 pub(crate) fn daemon(mut arguments: Skip<Args>) -> ExitCode {
     let mut next = || arguments.next().expect("an argument is missing");
     let (directory, behaviour) = (PathBuf::from(next()), next());
+    // As a daemon does, before it shows itself on the page.
+    let (stops, signals) = UnixStream::pair().unwrap();
+    stops.set_nonblocking(true).unwrap();
+    pipe::register(SIGTERM, signals).unwrap();
     let lock = DaemonLock::acquire(&directory.join("state")).expect("one daemon at a time");
     let attached = Page::attach_from_env(&lock).expect("a page").expect("a guard");
     fs::write(directory.join("page"), env::var("CONCLAVE_PAGE").unwrap()).unwrap();
-    StandIn::new(directory, behaviour, attached).live()
+    let confirmed = Reading::now();
+    StandIn { directory, behaviour, attached, stops, told: 0, asked: false, start: 0, confirmed }
+        .live()
 }
 
 struct StandIn {
     directory: PathBuf,
     behaviour: String,
     attached: Attached,
-    stop: Arc<AtomicBool>,
+    /// One byte for each request to stop.
+    stops: UnixStream,
+    /// How many there were.
+    told: usize,
     asked: bool,
     /// Counts this directory's starts, and numbers sessions.
     start: u64,
@@ -75,13 +84,6 @@ struct StandIn {
 }
 
 impl StandIn {
-    fn new(directory: PathBuf, behaviour: String, attached: Attached) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(SIGTERM, Arc::clone(&stop)).unwrap();
-        let confirmed = Reading::now();
-        StandIn { directory, behaviour, attached, stop, asked: false, start: 0, confirmed }
-    }
-
     fn live(mut self) -> ExitCode {
         let session = self.attached.page.session();
         let claims = self.attached.page.claims();
@@ -152,11 +154,12 @@ impl StandIn {
             thread::sleep(PERIOD / 2);
             let now = Reading::now();
             self.attached.page.beat(now);
-            if self.stop.load(SeqCst) && !self.asked {
+            if self.told_to_stop() && !self.asked {
                 self.asked = true;
                 self.tell("asked to stop", "");
                 match self.behaviour.as_str() {
                     "ignore-signals" => {}
+                    "slow-to-stop" => return self.stop_slowly(),
                     "claim-what-cannot-go" => return 0.into(),
                     _ => {
                         self.withdraw();
@@ -166,6 +169,7 @@ impl StandIn {
             }
             match self.attached.guard.check(now) {
                 GuardState::Alive => {}
+                _ if self.behaviour == "slow-to-stop" => {}
                 GuardState::Stale => return self.leave("guard stale"),
                 GuardState::Gone => return self.leave("guard gone"),
             }
@@ -175,6 +179,28 @@ impl StandIn {
                 _ => self.extend(now),
             }
         }
+    }
+
+    fn told_to_stop(&mut self) -> bool {
+        let mut bytes = [0; 8];
+        self.told += self.stops.read(&mut bytes).unwrap_or(0);
+        self.told > 0
+    }
+
+    /// As one whose store is slow; a second request would make it give up.
+    fn stop_slowly(&mut self) -> ExitCode {
+        for _ in 0..30 {
+            thread::sleep(PERIOD / 2);
+            let now = Reading::now();
+            self.attached.page.beat(now);
+            self.extend(now);
+            if self.told_to_stop() && self.told > 1 {
+                self.tell("told twice", "");
+                return CRASH_CODE.into();
+            }
+        }
+        self.withdraw();
+        0.into()
     }
 
     fn extend(&mut self, now: Reading) {
@@ -218,9 +244,9 @@ impl StandIn {
         CRASH_CODE.into()
     }
 
-    fn idle(&self) -> ExitCode {
+    fn idle(&mut self) -> ExitCode {
         let mut beats = 0;
-        while !self.stop.load(SeqCst) {
+        while !self.told_to_stop() {
             thread::sleep(PERIOD / 2);
             self.attached.page.beat(Reading::now());
             beats += 1;

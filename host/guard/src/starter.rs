@@ -1,0 +1,97 @@
+//! Starts the daemon, on a thread of its own.
+//!
+//! Starting waits for the disk that the program is on. The guard must not: it has a deadline to
+//! keep, for which what an earlier daemon placed may still be in place.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::signals::letting_in;
+
+/// A process that runs the daemon's program.
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// The thread, waiting for orders.
+pub(crate) struct Starter {
+    orders: SyncSender<()>,
+    outcomes: Receiver<io::Result<Started>>,
+    /// Readable when an order has been carried out.
+    finished: Arc<OwnedFd>,
+    busy: bool,
+}
+
+impl Starter {
+    /// Starts the thread. The daemon gets a process group of its own: what the terminal sends on
+    /// Ctrl-C is for the guard to pass on, once.
+    pub(crate) fn new(mut command: Command) -> io::Result<Self> {
+        command.process_group(0).stdin(Stdio::null());
+        let (orders, received) = mpsc::sync_channel::<()>(1);
+        let (outcome, outcomes) = mpsc::sync_channel(1);
+        let finished = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let finished = Arc::new(finished);
+        let tell = Arc::clone(&finished);
+        thread::Builder::new().name("start".to_owned()).spawn(move || {
+            for () in received {
+                if outcome.send(start(&mut command)).is_err() {
+                    return;
+                }
+                // It fails only when the count would overflow, and then it is readable anyway.
+                let _ = rustix::io::write(&tell, &1_u64.to_ne_bytes());
+            }
+        })?;
+        Ok(Starter { orders, outcomes, finished, busy: false })
+    }
+
+    /// Has the daemon started; [`take`](Self::take) says what came of it.
+    pub(crate) fn order(&mut self) {
+        // There is room for the one order that is given at a time.
+        self.busy = self.orders.try_send(()).is_ok();
+    }
+
+    /// Whether an order is still being carried out. Until it is, no child may be reaped: it could
+    /// be the daemon.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// What came of the order, once.
+    pub(crate) fn take(&mut self) -> Option<io::Result<Started>> {
+        let mut count = [0; 8];
+        // Without anything to consume it fails, as it should.
+        let _ = rustix::io::read(&*self.finished, &mut count);
+        let outcome = self.outcomes.try_recv().ok()?;
+        self.busy = false;
+        Some(outcome)
+    }
+}
+
+impl AsFd for Starter {
+    /// Readable when an order has been carried out.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.finished.as_fd()
+    }
+}
+
+fn start(command: &mut Command) -> io::Result<Started> {
+    let mut child = letting_in(|| command.spawn())??;
+    let pid = Pid::from_child(&child);
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Started { pid, pidfd }),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error.into())
+        }
+    }
+}
