@@ -123,6 +123,47 @@ fn a_daemon_whose_guard_is_killed_withdraws_and_leaves() -> Outcome {
 }
 
 #[test]
+fn a_daemon_without_a_guard_is_not_aborted() -> Outcome {
+    let mut cluster = Cluster::start(&NAMES, &patient())?;
+    let leader = cluster.leader()?;
+    let daemon = cluster.node(&leader).daemon()?;
+    cluster.link(&leader, Mode::BlackHole)?;
+    cluster.node(&leader).signal(Signal::KILL)?;
+    eventually("the manifests to be withdrawn", PATIENCE, || {
+        cluster.observer.holders(&EXCLUSIVE).is_empty().then_some(())
+    })?;
+    // It cannot resign yet. Nobody but itself could finish what it is at.
+    for _ in 0..3 {
+        send(daemon, Signal::TERM)?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(alive(daemon), "it gave up before it had resigned");
+    cluster.link(&leader, Mode::Pass)?;
+    cluster.leader_after(&leader)?;
+    eventually("the daemon to exit", PATIENCE, || (!alive(daemon)).then_some(()))?;
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_node_is_stopped_in_order_between_two_daemons() -> Outcome {
+    let mut cluster = Cluster::start(&NAMES, &patient())?;
+    let leader = cluster.leader()?;
+    let (guard, daemon) = (cluster.node(&leader).guard()?.pid(), cluster.node(&leader).daemon()?);
+    // The guard learns of the death and the request at once.
+    send(guard, Signal::STOP)?;
+    eventually("the guard to stand still", PATIENCE, || stopped(guard).then_some(()))?;
+    send(daemon, Signal::KILL)?;
+    send(guard, Signal::TERM)?;
+    send(guard, Signal::CONT)?;
+    // The TTL is a minute: the others lead because the term was given up.
+    cluster.leader_after(&leader)?;
+    assert_eq!(cluster.node(&leader).guard()?.wait(PATIENCE)?.code(), Some(0));
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
 fn a_guard_started_again_at_once_copes_with_the_living_daemon() -> Outcome {
     let mut cluster = Cluster::three()?;
     let leader = cluster.leader()?;

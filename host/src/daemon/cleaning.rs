@@ -113,6 +113,7 @@ fn take_away(claim: &Claim) -> io::Result<()> {
     remove(&claim.dest)?;
     match claim.dest.parent().map(fs::File::open) {
         Some(Ok(directory)) => directory.sync_all(),
+        Some(Err(error)) if !is_absent(&error) => Err(error),
         // Without its directory it is gone.
         Some(Err(_)) | None => Ok(()),
     }

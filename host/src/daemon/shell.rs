@@ -154,7 +154,8 @@ impl Shell {
                     }
                 }
             };
-            if stops > 1 {
+            // Without a guard nobody else would withdraw, and it is stopping anyway.
+            if stops > 1 && !self.unwatched {
                 // The guard withdraws whatever this leaves in place.
                 warn!("told to stop twice: aborting");
                 return Ok((Ended::Aborted, self.memory, self.manifests));

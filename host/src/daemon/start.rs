@@ -7,6 +7,7 @@
 //! 4. Open the store, start the manifest loop and the checks, create the core, run the loop.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +118,9 @@ fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 pub async fn run(config: Config) -> Result<Ended, StartError> {
     let mut stops = Stops::listen().map_err(system("listen for signals"))?;
     let config = Arc::new(config);
-    let lock = DaemonLock::acquire(&config.state_directory)?;
+    // Never let go of by hand: work that hangs in a thread could still touch files that a next
+    // pair has placed. The kernel lets go when the last thread is gone.
+    let lock = ManuallyDrop::new(DaemonLock::acquire(&config.state_directory)?);
     let mut attached = Page::attach_from_env(&lock)?.ok_or(StartError::NoGuard)?;
     let page = attached.page;
     let lineage = Lineage {
@@ -156,9 +159,7 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
     let life =
         Life { config, attached, lineage, memory, dead, clock, adopted, ledger, policies, inputs };
     let (shell, first) = life.begin().await?;
-    let ended = live(shell, first, received, stops).await?;
-    drop(lock);
-    Ok(ended)
+    live(shell, first, received, stops).await
 }
 
 /// What a life has once everything before it is cleaned up.
