@@ -48,7 +48,7 @@ fn parse(answer: &str) -> Option<String> {
     let answer = answer.strip_prefix("HTTP/1.")?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     // Chunked or not, the object is the only thing in braces.
-    let object = body.find('{').zip(body.rfind('}')).map(|(from, to)| &body[from..=to]);
+    let object = body.find('{').zip(body.rfind('}')).and_then(|(from, to)| body.get(from..=to));
     let version = object.and_then(|it| serde_json::from_str::<Version>(it).ok());
     match version {
         Some(Version { etcdserver }) if etcdserver.starts_with(['0', '2']) => Some(etcdserver),
@@ -77,6 +77,7 @@ mod tests {
         assert_eq!(parse(&chunked).as_deref(), Some("2.0.0"));
         assert_eq!(parse(&answer("{\"etcdserver\":\"3.5.1\"}")), None);
         assert!(parse(&answer("hello")).is_some(), "a web server is no etcd either");
+        assert!(parse(&answer("} or {")).is_some(), "nor is one that closes what it did not open");
         assert!(parse("HTTP/1.0 404 Not Found\r\n\r\n").is_some());
         assert_eq!(parse("\0\0\u{12}\u{4}"), None);
         assert_eq!(parse(""), None);
