@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::tls::Material;
 use super::{EtcdConfig, Login, transaction, version};
-use crate::error::{EtcdError, StoreError};
+use crate::error::StoreError;
 use crate::keys::Keys;
 use crate::plan::Plan;
 use crate::store::Reply;
@@ -23,6 +23,10 @@ const KEEPALIVE: Duration = Duration::from_secs(6);
 /// The largest answer that is taken, in bytes; gRPC's default of 4 MiB is less than a page of a
 /// listing can have.
 const MAX_ANSWER_BYTES: usize = 1 << 30;
+
+/// How many request timeouts the handshake may take once the server is reached: TLS, the login,
+/// which etcd makes slow on purpose, and a first reading are a round trip or more each.
+const HANDSHAKE_REQUESTS: u32 = 3;
 
 /// What all endpoints are connected to with.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub(super) struct Member {
     setup: Arc<Setup>,
     current: Mutex<Option<Arc<Connection>>>,
     /// Held while connecting, so that many requests make one connection.
-    connecting: AsyncMutex<()>,
+    connecting: Arc<AsyncMutex<()>>,
 }
 
 /// A connection whose server has answered.
@@ -87,7 +91,7 @@ impl Setup {
 
 impl Member {
     pub(super) fn new(endpoint: String, setup: Arc<Setup>) -> Self {
-        Member { endpoint, setup, current: Mutex::default(), connecting: AsyncMutex::default() }
+        Member { endpoint, setup, current: Mutex::default(), connecting: Arc::default() }
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -95,23 +99,36 @@ impl Member {
     }
 
     /// The connection in use, or a new one within `limit`.
-    pub(super) async fn connection(&self, limit: Duration) -> Result<Arc<Connection>, StoreError> {
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<Arc<Connection>, StoreError> {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
         let connect = async {
-            let _one_at_a_time = self.connecting.lock().await;
-            match self.current() {
-                Some(connection) => Ok(connection),
-                None => self.renew(limit).await,
+            let turn = Arc::clone(&self.connecting).lock_owned().await;
+            if let Some(connection) = self.current() {
+                return Ok(connection);
             }
+            let member = Arc::clone(self);
+            // It goes on when this request has waited for long enough. Shaking hands takes several
+            // round trips where a request takes one: begun anew by each, it might never end.
+            let attempt = tokio::spawn(async move {
+                let connected = member.renew(limit).await;
+                drop(turn);
+                connected
+            });
+            attempt.await.unwrap_or_else(|_| Err(self.closed()))
         };
         self.within(limit, connect).await
     }
 
-    /// Connects anew and retires the connection in use; leaves it when that fails.
+    /// Connects anew and retires the connection in use; leaves it when that fails. A server is to
+    /// be reached within `limit`; what follows may take a few times as long as a request.
     pub(super) async fn renew(&self, limit: Duration) -> Result<Arc<Connection>, StoreError> {
-        let connection = Arc::new(self.within(limit, self.connect(limit)).await?);
+        let handshake = self.setup.request_timeout.saturating_mul(HANDSHAKE_REQUESTS);
+        let connection = Arc::new(self.within(handshake, self.connect(limit)).await?);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = current.replace(Arc::clone(&connection)) {
             old.retired.send_replace(true);
@@ -159,14 +176,12 @@ impl Member {
                     None => StoreError::Unreachable { endpoint, source },
                 }
             }
-            // While connecting, what the server does not accept is who we say we are.
-            StoreError::Refused { endpoint, source }
-                if matches!(source.code(), Code::InvalidArgument | Code::FailedPrecondition) =>
-            {
-                StoreError::Authentication { endpoint, source }
-            }
-            explained => explained,
+            explained => while_logging_in(explained),
         }
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Closed { place: self.endpoint.clone() }
     }
 
     async fn within<T>(
@@ -207,11 +222,8 @@ impl Connection {
 
     /// Gets a new token.
     pub(super) async fn log_in_again(&self) -> Result<(), StoreError> {
-        let refused = |source: Error| {
-            let source = EtcdError::from(source);
-            StoreError::Authentication { endpoint: self.endpoint.clone(), source }
-        };
-        self.client.refresh_token().await.map_err(refused)
+        let failed = |error| while_logging_in(StoreError::from_etcd(&self.endpoint, error));
+        self.client.refresh_token().await.map_err(failed)
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -233,8 +245,41 @@ impl Connection {
     }
 }
 
+/// What a server does not accept while one logs in is who one says one is.
+fn while_logging_in(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Refused { endpoint, source }
+            if matches!(source.code(), Code::InvalidArgument | Code::FailedPrecondition) =>
+        {
+            StoreError::Authentication { endpoint, source }
+        }
+        error => error,
+    }
+}
+
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_login_fails_for_who_logs_in_or_for_the_server() {
+        for (status, kind) in [
+            (Status::invalid_argument("authentication failed"), "authentication"),
+            (Status::failed_precondition("authentication is not enabled"), "authentication"),
+            (Status::unauthenticated("invalid auth token"), "authentication"),
+            (Status::unavailable("etcdserver: no leader"), "unreachable"),
+            (Status::resource_exhausted("too many requests"), "refused"),
+        ] {
+            let error = StoreError::from_etcd("a:2379", Error::GRpcStatus(status));
+            assert_eq!(while_logging_in(error).kind(), kind);
+        }
     }
 }

@@ -346,6 +346,20 @@ async fn a_login_outlives_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shaking_hands_may_take_longer_than_a_request() {
+    let users = [("root", "rootpw"), ("conclave", "secret")];
+    let options = Options { users: &users, ..Options::default() };
+    let server = Etcd::start_with(Version::V3_5, &options).unwrap();
+    let link = Proxy::start(server.address()).unwrap();
+    // With what HTTP/2 has to say meanwhile, connecting takes the link six delays and more, for a
+    // login and a reading, and a request three or four, for which there is time.
+    link.set(Mode::Delay(SHORT / 5)).unwrap();
+    let config = hasty(vec![link.url()]);
+    let store = connect(EtcdConfig { login: login("conclave", "secret"), ..config }).await;
+    until_applied(&store, claim("a")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_and_login_together() {
     let authority = Authority::new().unwrap();
     let options = Options {
