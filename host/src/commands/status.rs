@@ -100,7 +100,7 @@ pub(super) fn status(arguments: &Status) -> Result<u8> {
 
 async fn read(arguments: &StoreArguments) -> Result<Report> {
     let (store, cluster, config) = place(arguments)?;
-    let store = match stores::open_store(&store, &cluster, READ_LIMIT).await {
+    let store = match stores::open_to_read(&store, &cluster, READ_LIMIT).await {
         Ok(store) => store,
         Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
         Err(error) => return Err(error.into()),

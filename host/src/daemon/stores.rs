@@ -29,11 +29,14 @@ pub enum OpenError {
 impl OpenError {
     /// Whether opening it again can never work.
     pub fn is_final(&self) -> bool {
-        use StoreError::{ForeignFile, NetworkFileSystem, NoMachine, NoV3Api, OtherMachine};
+        use StoreError::{
+            ForeignFile, NetworkFileSystem, NoMachine, NoStore, NoV3Api, OtherMachine,
+        };
         let OpenError::Store(error) = self else { return false };
         matches!(
             error,
             NoV3Api { .. }
+                | NoStore { .. }
                 | ForeignFile { .. }
                 | NetworkFileSystem { .. }
                 | NoMachine { .. }
@@ -42,12 +45,30 @@ impl OpenError {
     }
 }
 
-/// Opens or connects to a cluster's store. An etcd that cannot be reached is no error: it may
-/// come.
+/// Opens or connects to the store of a node's cluster; an embedded one is created if there is
+/// none. An etcd that cannot be reached is no error: it may come.
 ///
 /// # Errors
 /// When the store can never work: no v3 API, unusable certificates, a file on a network.
-pub async fn open_store(
+pub async fn open(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+    let timeout = config.timings.protocol.request_timeout;
+    open_with(EmbeddedStore::open, &config.store, &config.cluster, timeout).await
+}
+
+/// As [`open`], for whoever only reads: where there is no embedded store, none is made.
+///
+/// # Errors
+/// As [`open`], and when there is no store.
+pub async fn open_to_read(
+    store: &StoreConfig,
+    cluster: &str,
+    request_timeout: Duration,
+) -> Result<Arc<dyn Store>, OpenError> {
+    open_with(EmbeddedStore::open_existing, store, cluster, request_timeout).await
+}
+
+async fn open_with(
+    open_embedded: fn(EmbeddedConfig) -> Result<EmbeddedStore, StoreError>,
     store: &StoreConfig,
     cluster: &str,
     request_timeout: Duration,
@@ -55,7 +76,7 @@ pub async fn open_store(
     match store {
         StoreConfig::Embedded { path } => {
             let embedded = EmbeddedConfig::new(path.clone(), cluster.to_owned());
-            let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(embedded));
+            let opening = tokio::task::spawn_blocking(move || open_embedded(embedded));
             let opened = opening.await;
             let store =
                 opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
@@ -66,15 +87,6 @@ pub async fn open_store(
             Ok(Arc::new(EtcdStore::connect(settings).await?))
         }
     }
-}
-
-/// As [`open_store`], for a node's configuration.
-///
-/// # Errors
-/// As [`open_store`].
-pub async fn open(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
-    let timeout = config.timings.protocol.request_timeout;
-    open_store(&config.store, &config.cluster, timeout).await
 }
 
 fn etcd_settings(

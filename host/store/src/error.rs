@@ -89,6 +89,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no store at the path, and none was to be created.
+    #[error("there is no Conclave store at {}; a daemon that is to use it creates it", .path.display())]
+    NoStore {
+        /// Where none is.
+        path: PathBuf,
+    },
     /// The file is no store of ours, or one of another version.
     #[error("{} is not a Conclave store of version {expected}: {found}", .path.display())]
     ForeignFile {
@@ -212,6 +218,7 @@ impl StoreError {
             StoreError::Database { .. } => "database",
             StoreError::File { .. } => "file",
             StoreError::Replaced { .. } => "replaced",
+            StoreError::NoStore { .. } => "no_store",
             StoreError::ForeignFile { .. } => "foreign_file",
             StoreError::OtherMachine { .. } => "other_machine",
             StoreError::NoMachine { .. } => "no_machine",

@@ -10,7 +10,7 @@
 //! that a watch needs: rows with a higher revision than it has seen are its news.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -71,11 +71,28 @@ pub(super) struct Head {
     pub(super) compacted: u64,
 }
 
+/// What to do where there is no store yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    Refuse,
+}
+
 impl Database {
-    /// Opens or creates the file, waiting for other writers until `deadline`.
-    pub(super) fn open(config: &EmbeddedConfig, deadline: Instant) -> Result<Self, StoreError> {
-        create(&config.path)?;
-        Self::open_existing(config, deadline)
+    /// Opens the file, waiting for other writers until `deadline`.
+    pub(super) fn open(
+        config: &EmbeddedConfig,
+        missing: Missing,
+        deadline: Instant,
+    ) -> Result<Self, StoreError> {
+        match missing {
+            Missing::Create => create(&config.path)?,
+            Missing::Refuse if !config.path.exists() => {
+                return Err(StoreError::NoStore { path: config.path.clone() });
+            }
+            Missing::Refuse => {}
+        }
+        Self::open_file(config, missing, deadline)
     }
 
     /// Opens the file that is already open as `files` once more, and no other.
@@ -85,32 +102,46 @@ impl Database {
         deadline: Instant,
     ) -> Result<Self, StoreError> {
         files.check()?;
-        let opened = Self::open_existing(config, deadline);
+        let opened = Self::open_file(config, Missing::Refuse, deadline);
         // A file that was replaced meanwhile is the better explanation of any error.
         files.check()?;
         opened
     }
 
-    fn open_existing(config: &EmbeddedConfig, deadline: Instant) -> Result<Self, StoreError> {
+    fn open_file(
+        config: &EmbeddedConfig,
+        missing: Missing,
+        deadline: Instant,
+    ) -> Result<Self, StoreError> {
         let path = config.path.clone();
         refuse_network(&path)?;
         let before = Files::at([path.clone()])?;
+        // SQLite's other files lie beside the file itself, wherever a link to it lies.
+        let itself = fs::canonicalize(&path).map_err(file_error("find", &path))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |source| database_error(&path, source);
-        let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        let mut connection = Connection::open_with_flags(&itself, flags).map_err(failed)?;
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
-        patiently(&path, deadline, || set_up(&connection)).map_err(|e| foreign(&path, e))?;
+        // Somebody else's file is not changed, not even its journal's mode.
+        let empty = patiently(&path, deadline, || content(&connection))
+            .map_err(|error| foreign(&path, error))?
+            .is_nothing(&path)?;
+        if empty && missing == Missing::Refuse {
+            return Err(StoreError::NoStore { path });
+        }
+        patiently(&path, deadline, || set_up(&connection))?;
         let machine = Machine::here()?;
         let files = {
             let txn = begin(&mut connection, &path, TransactionBehavior::Immediate, deadline)?;
             prepare(&txn, &path)?;
             claim(&txn, &path, &machine)?;
-            let files = Files::at([path.clone(), beside(&path, "-wal"), beside(&path, "-shm")])?;
+            let files = [path.clone(), beside(&itself, "-wal"), beside(&itself, "-shm")];
+            let files = Files::at(files)?;
             txn.commit().map_err(failed)?;
             files
         };
         before.check()?;
-        let bell = beside(&path, "-bell");
+        let bell = beside(&itself, "-bell");
         let keys = Keys::new(&config.cluster);
         Ok(Database { keys, remember: config.remember, path, bell, connection, files, machine })
     }
@@ -184,8 +215,12 @@ fn create(path: &Path) -> Result<(), StoreError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(StoreError::File { action: "create", path: path.to_owned(), source }),
+        Err(source) => Err(file_error("create", path)(source)),
     }
+}
+
+fn file_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::File { action, path: path.to_owned(), source }
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
@@ -194,24 +229,45 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "trusted_schema", false)
 }
 
+/// What a file says that it is.
+struct Content {
+    application: i64,
+    version: i64,
+    tables: i64,
+}
+
+fn content(connection: &Connection) -> rusqlite::Result<Content> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    Ok(Content {
+        application: pragma("application_id")?,
+        version: pragma("user_version")?,
+        tables: connection.query_row(tables, (), |row| row.get(0))?,
+    })
+}
+
+impl Content {
+    /// Whether it is an empty file and not a store of ours; any other is refused.
+    fn is_nothing(&self, path: &Path) -> Result<bool, StoreError> {
+        if (self.application, self.version) == (APPLICATION, VERSION) {
+            return Ok(false);
+        }
+        if self.tables == 0 {
+            return Ok(true);
+        }
+        let found = match self.application {
+            APPLICATION => format!("its version is {}", self.version),
+            _ => "it is another program's database".to_owned(),
+        };
+        Err(StoreError::ForeignFile { path: path.to_owned(), expected: VERSION, found })
+    }
+}
+
 /// Creates the schema in an empty file, and refuses any other but ours.
 fn prepare(txn: &Transaction<'_>, path: &Path) -> Result<(), StoreError> {
     let failed = |source| database_error(path, source);
-    let pragma = |name| txn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let application = pragma("application_id").map_err(failed)?;
-    let version = pragma("user_version").map_err(failed)?;
-    if (application, version) == (APPLICATION, VERSION) {
+    if !content(txn).map_err(failed)?.is_nothing(path)? {
         return Ok(());
-    }
-    let tables: i64 = txn
-        .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
-        .map_err(failed)?;
-    if tables > 0 {
-        let found = match application {
-            APPLICATION => format!("its version is {version}"),
-            _ => "it is another program's database".to_owned(),
-        };
-        return Err(StoreError::ForeignFile { path: path.to_owned(), expected: VERSION, found });
     }
     let create = || {
         txn.execute_batch(SCHEMA)?;

@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::keys::Keys;
 use crate::plan::{self, Plan};
 use crate::store::{self, BoxFuture, Control, Latency, Reply, Store, WATCH_QUEUE, Watch};
-use database::Database;
+use database::{Database, Missing};
 use place::Files;
 
 /// How long opening the file may wait for others who are writing to it.
@@ -72,7 +72,21 @@ impl EmbeddedStore {
     /// When the file cannot be opened, is no store of this version, lies on a network file
     /// system or belongs to another machine.
     pub fn open(config: EmbeddedConfig) -> Result<Self, StoreError> {
-        let mut database = Database::open(&config, Instant::now() + OPEN_TIMEOUT)?;
+        Self::start(config, Missing::Create)
+    }
+
+    /// As [`open`](Self::open), but only if there is a store already: what only looks at one
+    /// leaves nothing behind where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and [`StoreError::NoStore`].
+    pub fn open_existing(config: EmbeddedConfig) -> Result<Self, StoreError> {
+        Self::start(config, Missing::Refuse)
+    }
+
+    fn start(config: EmbeddedConfig, missing: Missing) -> Result<Self, StoreError> {
+        let mut database = Database::open(&config, missing, Instant::now() + OPEN_TIMEOUT)?;
         let files = database.files().clone();
         let (jobs, queue) = jobs::channel::<Job>();
         let work = move || {

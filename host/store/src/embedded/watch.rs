@@ -54,11 +54,11 @@ fn watch(
     mut after: u64,
     events: &mpsc::Sender<WatchEvent>,
 ) -> StoreError {
-    let opened = Database::open_again(config, files, Instant::now() + PATIENCE);
-    let (mut database, bell) = match opened.and_then(|it| Bell::hang(it.bell()).map(|b| (it, b))) {
-        Ok(both) => both,
+    let mut database = match Database::open_again(config, files, Instant::now() + PATIENCE) {
+        Ok(database) => database,
         Err(error) => return error,
     };
+    let mut bell = Bell::hang(database.bell());
     let closed = || StoreError::Closed { place: config.path.display().to_string() };
     loop {
         let news = match changes(&mut database, after) {
@@ -75,9 +75,7 @@ fn watch(
                 return closed();
             }
         }
-        if let Err(error) = bell.wait(database.bell()) {
-            return error;
-        }
+        bell.wait(database.bell());
         if events.is_closed() {
             return closed();
         }
@@ -124,52 +122,58 @@ fn changes(
     Ok(Some((Revision(head.revision), entries)))
 }
 
-/// An ear for the bell.
+/// An ear for the bell. Where none is to be had (the system hands out few inotify instances, and
+/// other programs like them too), news are only later: the file is read every now and then anyway.
 struct Bell {
-    inotify: OwnedFd,
+    inotify: Option<OwnedFd>,
 }
 
 impl Bell {
-    fn hang(path: &Path) -> Result<Self, StoreError> {
+    fn hang(path: &Path) -> Self {
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-        let failed = |errno: rustix::io::Errno| bell_error("watch", path, errno.into());
-        let bell = Bell { inotify: inotify::init(flags).map_err(failed)? };
-        bell.listen(path)?;
-        Ok(bell)
-    }
-
-    /// Listens to whichever file the path names; asking again costs nothing when it is the same.
-    fn listen(&self, path: &Path) -> Result<(), StoreError> {
-        open_bell(path).map_err(|source| bell_error("create", path, source))?;
-        inotify::add_watch(&self.inotify, path, inotify::WatchFlags::MODIFY)
-            .map_err(|errno| bell_error("watch", path, errno.into()))?;
-        Ok(())
+        let made = inotify::init(flags).map_err(std::io::Error::from);
+        let inotify = made.and_then(|inotify| listen(&inotify, path).map(|()| inotify));
+        let inotify = inotify.inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "cannot hear the store's bell; looking every 100 ms instead");
+        });
+        Bell { inotify: inotify.ok() }
     }
 
     /// Waits for the bell, but not for long.
-    fn wait(&self, path: &Path) -> Result<(), StoreError> {
-        let failed = |errno: rustix::io::Errno| bell_error("watch", path, errno.into());
-        let timeout = Timespec::try_from(FALLBACK).expect("a fraction of a second fits");
-        let rang = match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => ready > 0,
-            Err(rustix::io::Errno::INTR) => true,
-            Err(errno) => return Err(failed(errno)),
-        };
-        if !rang {
-            // Somebody may have replaced the bell.
-            return self.listen(path);
-        }
-        let mut events = [0; 4096];
-        loop {
-            match rustix::io::read(&self.inotify, &mut events) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(()),
-                Err(errno) => return Err(failed(errno)),
-            }
+    fn wait(&mut self, path: &Path) {
+        let Some(inotify) = &self.inotify else { return thread::sleep(FALLBACK) };
+        if let Err(error) = hear(inotify, path) {
+            tracing::debug!(path = %path.display(), %error, "the store's bell is out of order");
+            self.inotify = None;
         }
     }
 }
 
-fn bell_error(action: &'static str, path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::File { action, path: path.to_owned(), source }
+/// Listens to whichever file the path names; asking again costs nothing when it is the same.
+fn listen(inotify: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    open_bell(path)?;
+    inotify::add_watch(inotify, path, inotify::WatchFlags::MODIFY)?;
+    Ok(())
+}
+
+fn hear(inotify: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    let timeout = Timespec::try_from(FALLBACK).expect("a fraction of a second fits");
+    let rang = match poll(&mut [PollFd::new(inotify, PollFlags::IN)], Some(&timeout)) {
+        Ok(ready) => ready > 0,
+        Err(rustix::io::Errno::INTR) => true,
+        Err(errno) => return Err(errno.into()),
+    };
+    if !rang {
+        // Somebody may have replaced the bell.
+        return listen(inotify, path);
+    }
+    let mut events = [0; 4096];
+    loop {
+        match rustix::io::read(inotify, &mut events) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }

@@ -108,8 +108,10 @@ async fn other_files_are_left_alone() {
 
     fs::remove_file(&path).unwrap();
     database(&dir).execute("CREATE TABLE theirs (x)", ()).unwrap();
+    let theirs = fs::read(&path).unwrap();
     let error = open(&dir).unwrap_err();
     assert!(matches!(error, StoreError::ForeignFile { .. }), "{error}");
+    assert!(fs::read(&path).unwrap() == theirs, "not a byte of it was changed");
 
     fs::remove_file(&path).unwrap();
     drop(open(&dir).unwrap());
@@ -120,6 +122,57 @@ async fn other_files_are_left_alone() {
     let missing = EmbeddedConfig::new(dir.path().join("missing/store.db"), "c");
     let error = EmbeddedStore::open(missing).unwrap_err();
     assert!(matches!(error, StoreError::File { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_only_looks_creates_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let look = || EmbeddedStore::open_existing(EmbeddedConfig::new(&path, "c"));
+    let error = look().unwrap_err();
+    assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left behind");
+
+    fs::write(&path, "").unwrap();
+    let error = look().unwrap_err();
+    assert!(matches!(error, StoreError::NoStore { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"");
+
+    open(&dir).unwrap().execute(claim("a"), TIMEOUT).await.unwrap();
+    look().unwrap().execute(Request::List, TIMEOUT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_to_the_file_is_as_good_as_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = open(&dir).unwrap();
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("store.db"), &link).unwrap();
+    let linked = EmbeddedStore::open(EmbeddedConfig::new(&link, "c")).unwrap();
+    let mut watch = linked.watch(Revision(1));
+    store.execute(claim("a"), TIMEOUT).await.unwrap();
+    let event = timeout(TIMEOUT, watch.next()).await.unwrap();
+    assert!(matches!(event, Some(WatchEvent::Changes { .. })), "{event:?}");
+
+    // Where it leads is as much the store's identity as the file itself.
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/nonexistent", &link).unwrap();
+    let error = linked.execute(Request::List, TIMEOUT).await.unwrap_err();
+    assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_bell_that_nobody_can_hear_costs_only_time() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("store.db-bell")).unwrap();
+    let store = open(&dir).unwrap();
+    let mut watch = store.watch(Revision(1));
+    for node in ["a", "b"] {
+        store.execute(claim(node), TIMEOUT).await.unwrap();
+        let event = timeout(TIMEOUT, watch.next()).await.unwrap();
+        assert!(matches!(event, Some(WatchEvent::Changes { .. })), "{event:?}");
+    }
 }
 
 #[tokio::test]
