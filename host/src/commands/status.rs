@@ -247,35 +247,46 @@ fn age_ms(holder: &Holder) -> Option<u64> {
 }
 
 fn table(report: &Report) -> String {
-    use std::fmt::Write as _;
     let mut out = String::new();
-    let _ = writeln!(out, "cluster {}  revision {}", report.cluster, report.revision);
+    // Names, reasons and facts come from the store, where anybody may have written them: what
+    // would move a terminal's cursor, or begin a line of its own, does neither here.
+    let mut say = |line: String| {
+        out.extend(line.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        out.push('\n');
+    };
+    say(format!("cluster {}  revision {}", report.cluster, report.revision));
     for election in &report.elections {
         let paused = if election.paused { "  PAUSED" } else { "" };
-        let _ = writeln!(out, "\n{}{paused}", election.election);
-        let _ = writeln!(out, "  holder in store: {}", holder_line(election));
+        say(String::new());
+        say(format!("{}{paused}", election.election));
+        say(format!("  holder in store: {}", holder_line(election)));
         if election.candidates.is_empty() {
-            let _ = writeln!(out, "  no candidates");
+            say("  no candidates".to_owned());
             continue;
         }
         let width = election.candidates.iter().map(|c| c.node.as_str().chars().count()).max();
         let width = width.unwrap_or(0).max("NODE".len());
-        let _ = writeln!(out, "  RANK  {:width$}  FIT  WHY", "NODE");
+        say(format!("  RANK  {:width$}  FIT  WHY", "NODE"));
         for candidate in &election.candidates {
             let rank = candidate.rank.map_or("-".to_owned(), |rank| rank.to_string());
             let fit = if candidate.fit { "yes" } else { "no" };
-            let mut why = vec![candidate.reason.clone()];
-            why.extend(candidate.fitness_reasons.iter().cloned());
-            if candidate.fallback {
-                why.push("policy failing there, built-in ranking stands in".to_owned());
-            }
-            why.extend(candidate.facts.iter().map(|(key, value)| format!("{key}={value}")));
-            why.retain(|part| !part.is_empty());
-            let node = candidate.node.as_str();
-            let _ = writeln!(out, "  {rank:<4}  {node:width$}  {fit:<3}  {}", why.join("; "));
+            let (node, why) = (candidate.node.as_str(), why(candidate));
+            say(format!("  {rank:<4}  {node:width$}  {fit:<3}  {why}"));
         }
     }
     out
+}
+
+/// Why a candidate stands where it stands, and what else there is to know of it.
+fn why(candidate: &CandidateReport) -> String {
+    let mut why = vec![candidate.reason.clone()];
+    why.extend(candidate.fitness_reasons.iter().cloned());
+    if candidate.fallback {
+        why.push("policy failing there, built-in ranking stands in".to_owned());
+    }
+    why.extend(candidate.facts.iter().map(|(key, value)| format!("{key}={value}")));
+    why.retain(|part| !part.is_empty());
+    why.join("; ")
 }
 
 fn holder_line(election: &ElectionReport) -> String {
@@ -289,4 +300,48 @@ fn holder_line(election: &ElectionReport) -> String {
     let gone = if holder.session_stands { "" } else { "; its session has ended" };
     let why = holder.why.as_deref().map_or(String::new(), |why| format!(" ({why})"));
     format!("{node}, token {}{age}{why}{gone}", holder.token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_says_cannot_reach_the_terminal() {
+        let evil = "\u{1b}[2J\u{9b}1A\r\nlies";
+        let candidate = CandidateReport {
+            node: NodeName::new(evil),
+            rank: Some(1),
+            reason: evil.to_owned(),
+            fit: false,
+            fitness_reasons: vec![evil.to_owned()],
+            cordoned: false,
+            facts: BTreeMap::from([(evil.to_owned(), evil.to_owned())]),
+            policy: evil.to_owned(),
+            fallback: false,
+        };
+        let holder = HolderReport {
+            node: Some(NodeName::new(evil)),
+            key: evil.to_owned(),
+            token: 7,
+            age_ms: None,
+            session_stands: true,
+            why: Some(evil.to_owned()),
+        };
+        let election = ElectionReport {
+            election: ElectionName::new(evil),
+            holder_in_store: Some(holder),
+            paused: false,
+            candidates: vec![candidate],
+        };
+        let report = Report {
+            cluster: "c".to_owned(),
+            revision: 7,
+            nodes: Vec::new(),
+            elections: vec![election],
+        };
+        let shown = table(&report);
+        let controls: Vec<char> = shown.chars().filter(|c| c.is_control()).collect();
+        assert_eq!(controls, ['\n'; 6], "one line for each thing: {shown:?}");
+    }
 }
