@@ -94,6 +94,12 @@ struct Layout {
     entries: Vec<LedgerEntry>,
 }
 
+/// What every layout has, whatever becomes of the rest.
+#[derive(Deserialize)]
+struct AnyLayout {
+    version: u32,
+}
+
 /// What this node placed where. Shared by the threads; looking something up never waits for the disk.
 #[derive(Debug)]
 pub struct Ledger {
@@ -118,12 +124,14 @@ impl Ledger {
         let (entries, damage) = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
             Err(error) => return Err(FileError::of("read", &path)(error).into()),
-            Ok(bytes) => match serde_json::from_slice::<Layout>(&bytes) {
-                Ok(layout) if layout.version > VERSION => {
-                    return Err(LedgerError::Newer { path, found: layout.version });
+            Ok(bytes) => match serde_json::from_slice::<AnyLayout>(&bytes) {
+                Ok(AnyLayout { version }) if version > VERSION => {
+                    return Err(LedgerError::Newer { path, found: version });
                 }
-                Ok(layout) => (layout.entries, None),
-                Err(error) => (Vec::new(), Some(put_away(&path, &error)?)),
+                _ => match serde_json::from_slice::<Layout>(&bytes) {
+                    Ok(layout) => (layout.entries, None),
+                    Err(error) => (Vec::new(), Some(put_away(&path, &error)?)),
+                },
             },
         };
         let by_path = entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
@@ -287,9 +295,13 @@ mod tests {
 
     #[test]
     fn a_newer_ledger_is_not_guessed_at() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(LEDGER_FILE), "{\"version\": 2, \"rows\": {}}").unwrap();
-        assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Newer { found: 2, .. })));
-        assert!(dir.path().join(LEDGER_FILE).exists());
+        for rest in ["\"rows\": {}", "\"entries\": {\"/d/a\": 7}", "\"entries\": [{\"path\": [1]}]"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(LEDGER_FILE), format!("{{\"version\": 2, {rest}}}")).unwrap();
+            let opened = Ledger::open(dir.path());
+            assert!(matches!(opened, Err(LedgerError::Newer { found: 2, .. })), "{opened:?}");
+            assert!(dir.path().join(LEDGER_FILE).exists());
+        }
     }
 }
