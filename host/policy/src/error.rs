@@ -99,15 +99,15 @@ impl fmt::Display for Refusal {
 /// An answer that lies or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAnswer {
-    /// Not what the interface promises, or too large to be read.
-    #[error("what it passed is malformed or larger than {limit} bytes")]
-    Malformed {
+    /// Too large to be read.
+    #[error("what it passed is larger than {limit} bytes")]
+    TooLarge {
         /// The limit.
         limit: usize,
-        /// wasmtime's finding.
-        #[source]
-        source: Source,
     },
+    /// Not what the interface promises.
+    #[error("what it passed is malformed")]
+    Malformed(#[source] Source),
     /// A ranked node is no candidate.
     #[error("it ranked `{node}`, which is no candidate")]
     UnknownNode {

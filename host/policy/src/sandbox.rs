@@ -112,7 +112,7 @@ impl Sandbox {
         (result, Traces { usage: Usage { fuel, elapsed: start.elapsed(), log_dropped }, lines })
     }
 
-    /// Why a call failed, by type and never by text.
+    /// Why a call failed, by type wherever there is one.
     fn cause(
         &self,
         error: wasmtime::Error,
@@ -129,13 +129,19 @@ impl Sandbox {
             None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
                 Some(exit) => Cause::Exit { code: exit.0 },
                 None if starting => Cause::Instantiate(error.into()),
-                None => Cause::BadAnswer(BadAnswer::Malformed {
-                    limit: limits.answer,
-                    source: error.into(),
-                }),
+                None if is_too_large(&error) => {
+                    Cause::BadAnswer(BadAnswer::TooLarge { limit: limits.answer })
+                }
+                None => Cause::BadAnswer(BadAnswer::Malformed(error.into())),
             },
         }
     }
+}
+
+/// Whether the guest passed more than the limit on what the host copies. wasmtime has a private
+/// type for it, whose text is all that can be seen.
+fn is_too_large(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().ends_with("fuel allocated for hostcalls has been exhausted")
 }
 
 /// wasmtime's configuration: limits on everything, and nothing that differs between machines.

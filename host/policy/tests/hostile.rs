@@ -97,7 +97,7 @@ fn a_panic_traps_and_names_plugin_digest_election_and_function() {
 fn answers_that_are_too_large_are_refused() {
     for name in ["huge", "many"] {
         let found = rank(name);
-        let Cause::BadAnswer(BadAnswer::Malformed { limit, .. }) = found else {
+        let Cause::BadAnswer(BadAnswer::TooLarge { limit }) = found else {
             panic!("{name}: {found:?}")
         };
         assert_eq!(limit, 1 << 20);
@@ -111,7 +111,7 @@ fn a_flood_of_log_is_cut_off_and_counted() {
     // 1,000 lines of 1,000 bytes, of which 64 KiB are kept.
     assert!((930_000..1_000_000).contains(&answer.usage.log_dropped), "{:?}", answer.usage);
     let one_line_of_two_megabytes = rank("shout");
-    assert!(matches!(one_line_of_two_megabytes, Cause::BadAnswer(BadAnswer::Malformed { .. })));
+    assert!(matches!(one_line_of_two_megabytes, Cause::BadAnswer(BadAnswer::TooLarge { .. })));
 }
 
 #[test]
