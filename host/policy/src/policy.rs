@@ -16,7 +16,7 @@ use crate::bindings::conclave::policy::logging::Level;
 use crate::bindings::conclave::policy::types as wit;
 use crate::check::{self, About, Problem, Ranks};
 use crate::digest::Digest;
-use crate::error::{BadAnswer, Cause, LoadError, PolicyError};
+use crate::error::{BadAnswer, Cause, LoadError, PolicyError, Refusal};
 use crate::interface::{Exports, Function, Interface};
 use crate::sandbox::{Call, Line, Pace, Sandbox, Usage};
 use crate::text::phrase;
@@ -210,6 +210,30 @@ impl Policy {
         let (leader, standby) = (place(Role::Leader)?.value, place(Role::Standby)?.value);
         check::same_in_both_roles(&leader, &standby)
             .map_err(|fault| self.error(Function::Place, Some(election), Cause::BadAnswer(fault)))
+    }
+
+    /// Fails if the policy refuses this configuration when it is asked to describe a node, or to
+    /// rank one that is alone: not every mistake shows before the arguments are there. That such a
+    /// question gets no answer for another reason is none of the configuration's fault.
+    pub fn check_refusals(
+        &self,
+        election: &ElectionName,
+        node: &NodeView,
+        manifests: &[ManifestView],
+        config: &str,
+    ) -> Result<(), PolicyError> {
+        let described = self.describe(election, node, manifests, config).map(drop);
+        let ranked = self.rank(&alone(election, node, Role::Standby), config).map(drop);
+        for error in [described, ranked].into_iter().filter_map(Result::err) {
+            match *error.cause {
+                // A question that ran out of time may be asked again.
+                Cause::Refused(Refusal::Configuration(_)) | Cause::Deadline { .. } => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Runs one call, writes what it logged to the log, and checks its answer.

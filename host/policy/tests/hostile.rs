@@ -213,6 +213,18 @@ fn a_check_of_both_roles_finds_what_would_break_the_guarantee() {
 }
 
 #[test]
+fn a_check_of_every_question_finds_a_configuration_that_is_refused() {
+    let check = |config: &str| {
+        hostile().check_refusals(&"masters".into(), &node("a"), &manifests(), config)
+    };
+    let refused = cause(check(r#"{"misdemeanour": 1}"#));
+    assert!(matches!(refused, Cause::Refused(Refusal::Configuration(_))), "{refused:?}");
+    for another in ["", "refuse", "panic", "loop", "fact-twice"] {
+        check(&misdeed(another)).unwrap_or_else(|error| panic!("{another}: {error}"));
+    }
+}
+
+#[test]
 fn facts_are_bounded() {
     for (name, expected) in [
         ("fact-twice", "fact `flags` is there twice"),

@@ -277,6 +277,11 @@ fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<P
             .collect();
     }
     let manifests = manifests(election);
+    if let Err(error) =
+        patiently(|| policy.check_refusals(&election.name, node, &manifests, &config))
+    {
+        return vec![Problem::new(place, phrase(&error))];
+    }
     match patiently(|| policy.check_exclusive(&election.name, node, &manifests, &config)) {
         Ok(_) => Vec::new(),
         Err(error) => vec![Problem::new(election.places.election.clone(), phrase(&error))],
