@@ -284,7 +284,8 @@ impl ResourceLimiter for Meter {
     }
 }
 
-/// Lets as many calls run at once as the pool has room for; the others wait.
+/// Lets as many calls run at once as the pool has room for; the others wait, and go in the order in
+/// which they came.
 struct Gate {
     places: Mutex<Places>,
     freed: Condvar,
@@ -292,13 +293,14 @@ struct Gate {
 
 struct Places {
     free: u32,
-    /// Nobody is woken where nobody waits: that would be a system call in every call.
-    waiting: u32,
+    /// The number of the next call to come, and of the next to go in.
+    next: u64,
+    turn: u64,
 }
 
 impl Gate {
     fn new(free: u32) -> Self {
-        Gate { places: Mutex::new(Places { free, waiting: 0 }), freed: Condvar::new() }
+        Gate { places: Mutex::new(Places { free, next: 0, turn: 0 }), freed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -307,13 +309,22 @@ impl Gate {
 
     fn pass(&self) -> Pass<'_> {
         let mut places = self.lock();
-        while places.free == 0 {
-            places.waiting += 1;
+        let number = places.next;
+        places.next += 1;
+        while places.free == 0 || places.turn != number {
             places = self.freed.wait(places).unwrap_or_else(PoisonError::into_inner);
-            places.waiting -= 1;
         }
         places.free -= 1;
+        places.turn += 1;
+        self.wake(&places);
         Pass(self)
+    }
+
+    /// Nobody is woken where nobody waits: that would be a system call in every call.
+    fn wake(&self, places: &Places) {
+        if places.free > 0 && places.turn != places.next {
+            self.freed.notify_all();
+        }
     }
 }
 
@@ -323,8 +334,38 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut places = self.0.lock();
         places.free += 1;
-        if places.waiting > 0 {
-            self.0.freed.notify_one();
-        }
+        self.0.wake(&places);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn calls_go_in_as_they_came() {
+        let gate = Gate::new(1);
+        let (went_in, order) = mpsc::channel();
+        let only = gate.pass();
+        thread::scope(|scope| {
+            for number in 1..=20 {
+                let (gate, went_in) = (&gate, went_in.clone());
+                scope.spawn(move || {
+                    let _pass = gate.pass();
+                    went_in.send(number).expect("the test listens");
+                });
+                // The next comes once this one waits.
+                while gate.lock().next != number + 1 {
+                    thread::yield_now();
+                }
+            }
+            drop(only);
+        });
+        drop(went_in);
+        let order: Vec<u64> = order.into_iter().collect();
+        assert_eq!(order, (1..=20).collect::<Vec<_>>());
     }
 }

@@ -47,13 +47,10 @@ impl Shell {
     pub(super) fn rank(&self, op: OpId, view: View) {
         let answer = move |result| Input::Core(Event::Ranked { op, result });
         let promise = Promise::new(&self.inputs, answer(Err(PANICKED.to_owned())));
-        let binding = self.policies.binding(&view.election);
-        tokio::task::spawn_blocking(move || {
-            promise.keep(answer(match binding {
-                Some(binding) => binding.rank(&view),
-                None => Err("no policy is loaded yet".to_owned()),
-            }));
-        });
+        match self.policies.binding(&view.election) {
+            Some(binding) => binding.ask(move |policy| promise.keep(answer(policy.rank(&view)))),
+            None => promise.keep(answer(Err("no policy is loaded yet".to_owned()))),
+        }
     }
 
     pub(super) fn describe(&mut self, election: &ElectionName) {
@@ -62,9 +59,7 @@ impl Shell {
         let (node, policy, election) = (self.node_view(), binding.version(), election.clone());
         let answer = move |facts| Input::Described { election, number, facts, policy };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
-        tokio::task::spawn_blocking(move || {
-            promise.keep(answer(binding.describe(&node, &manifests)));
-        });
+        binding.ask(move |policy| promise.keep(answer(policy.describe(&node, &manifests))));
     }
 
     pub(super) fn described(
@@ -114,8 +109,8 @@ impl Shell {
         let election = election.clone();
         let answer = move |result| Input::Placed { election, number, result };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
-        tokio::task::spawn_blocking(move || {
-            promise.keep(answer(binding.place(&view, &node, role, &manifests)));
+        binding.ask(move |policy| {
+            promise.keep(answer(policy.place(&view, &node, role, &manifests)));
         });
     }
 

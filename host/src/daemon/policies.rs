@@ -1,7 +1,8 @@
 //! The policies of this node's elections: loaded, checked against the configuration, asked.
 //!
 //! Every question here blocks and runs beside the loop. An error is a phrase: what follows from
-//! it is the core's to decide.
+//! it is the core's to decide. A policy is asked a few questions at a time, so that a slow one that
+//! many elections use takes neither the sandbox's places nor the runtime's threads from others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,6 +15,7 @@ use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View
 use conclave_policy::{
     Cause, Digest, Directory, Limits, LoadError, Policy, PolicyError, PolicyHost, Wanted,
 };
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -23,10 +25,18 @@ use crate::daemon::phrase::phrase;
 /// The policies that are part of the program.
 pub const BUILT_IN: [&str; 2] = ["cold-standby", "hot-standby"];
 
+/// How many questions a policy is asked at once: half of the sandbox's places, so that the other
+/// half is there for others.
+fn at_once() -> usize {
+    (Limits::default().concurrent / 2).max(1) as usize
+}
+
 /// An election's policy with its configuration.
 #[derive(Clone, Debug)]
 pub struct Binding {
     policy: Result<Policy, Arc<str>>,
+    /// The policy's, whichever election asks.
+    turns: Arc<Semaphore>,
     election: ElectionName,
     config: Arc<str>,
     version: PolicyVersion,
@@ -34,7 +44,11 @@ pub struct Binding {
 }
 
 impl Binding {
-    fn new(election: &ElectionConfig, policy: Result<Policy, Arc<str>>) -> Self {
+    fn new(
+        election: &ElectionConfig,
+        policy: Result<Policy, Arc<str>>,
+        turns: Arc<Semaphore>,
+    ) -> Self {
         let config = election.policy_config.to_string();
         let component = policy.as_ref().map(|p| p.digest().to_string()).unwrap_or_default();
         Binding {
@@ -46,6 +60,7 @@ impl Binding {
             },
             election: election.name.clone(),
             policy,
+            turns,
             config: config.into(),
             on_failure: election.on_policy_failure,
         }
@@ -59,6 +74,18 @@ impl Binding {
     /// What decides while the policy fails.
     pub fn on_failure(&self) -> OnPolicyFailure {
         self.on_failure
+    }
+
+    /// Asks something, in the policy's turn and beside the caller. Needs a tokio runtime.
+    pub fn ask(self, question: impl FnOnce(&Binding) + Send + 'static) {
+        tokio::spawn(async move {
+            // Nobody closes it; and a question without a turn would only be asked sooner.
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                question(&self);
+                drop(turn);
+            });
+        });
     }
 
     fn policy(&self) -> Result<&Policy, String> {
@@ -137,8 +164,10 @@ impl PolicySet {
     /// Every election's policy fails for this reason.
     pub fn failed(config: &Config, reason: &str) -> Self {
         let reason: Arc<str> = reason.into();
+        let turns = Arc::new(Semaphore::new(at_once()));
         let bind = |election: &ElectionConfig| {
-            (election.name.clone(), Binding::new(election, Err(Arc::clone(&reason))))
+            let (reason, turns) = (Arc::clone(&reason), Arc::clone(&turns));
+            (election.name.clone(), Binding::new(election, Err(reason), turns))
         };
         PolicySet(config.elections.iter().map(bind).collect())
     }
@@ -171,6 +200,7 @@ fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
     };
     let mut problems = Vec::new();
     let mut bindings = BTreeMap::new();
+    let mut turns = BTreeMap::new();
     for election in &config.elections {
         match directory.get(&election.policy) {
             Err(error) => problems
@@ -180,7 +210,9 @@ fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
             Ok(policy) => {
                 problems.extend(pinned(config, election, policy));
                 problems.extend(refused(election, policy, &node));
-                let binding = Binding::new(election, Ok(policy.clone()));
+                let turns = turns.entry(policy.name());
+                let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(at_once())));
+                let binding = Binding::new(election, Ok(policy.clone()), Arc::clone(turns));
                 bindings.insert(election.name.clone(), binding);
             }
         }
@@ -319,7 +351,42 @@ fn manifests(election: &ElectionConfig) -> Vec<ManifestView> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    fn binding() -> Binding {
+        Binding {
+            policy: Err("none is needed".into()),
+            turns: Arc::new(Semaphore::new(at_once())),
+            election: "e".into(),
+            config: "{}".into(),
+            version: PolicyVersion::default(),
+            on_failure: OnPolicyFailure::Builtin,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_takes_its_time_leaves_others_theirs() {
+        let (slow, quick) = (binding(), binding());
+        let (go_on, held_up) = mpsc::channel::<()>();
+        let held_up = Arc::new(Mutex::new(held_up));
+        // More than the runtime has threads for.
+        for _ in 0..1_000 {
+            let held_up = Arc::clone(&held_up);
+            slow.clone().ask(move |_| {
+                // It ends when the test does.
+                let _ = held_up.lock().map(|held_up| held_up.recv());
+            });
+        }
+        let (tell, told) = oneshot::channel();
+        quick.ask(move |_| tell.send(()).expect("the test waits"));
+        let answer = tokio::time::timeout(Duration::from_secs(60), told).await;
+        answer.expect("an answer while the other policy takes its time").expect("an answer");
+        drop(go_on);
+    }
 
     #[test]
     fn what_counts_as_built_in_is_what_is() {
