@@ -5,12 +5,14 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http;
 
@@ -145,19 +147,34 @@ pub(super) enum Look {
     Unclear(String),
 }
 
-impl Probe {
+/// Looks at one thing again and again.
+///
+/// A file, and a command's program, can be on a disk that hangs, and then so does the thread that
+/// looks. One that hangs is enough: no other is started before it comes back.
+#[derive(Debug)]
+pub(super) struct Looker {
+    probe: Probe,
+    /// The permission to occupy a thread.
+    thread: Arc<Semaphore>,
+}
+
+impl Looker {
+    pub(super) fn new(probe: Probe) -> Self {
+        Looker { probe, thread: Arc::new(Semaphore::new(1)) }
+    }
+
     /// Looks once.
     pub(super) async fn look(&self, limit: Duration) -> Look {
         let look = async {
-            match self {
+            match &self.probe {
                 // It has a process to end and keeps the limit itself.
-                Probe::Command(arguments) => command(arguments, limit).await,
+                Probe::Command(arguments) => self.command(arguments, limit).await,
                 Probe::Tcp(address) => tcp(address).await,
                 Probe::Http(target) => page(target).await,
-                Probe::File(path) => file(path).await,
+                Probe::File(path) => self.file(path.clone()).await,
             }
         };
-        match self {
+        match &self.probe {
             Probe::Command(_) => look.await,
             _ => timeout(limit, look).await.unwrap_or_else(|_| no_answer(limit)),
         }
@@ -166,16 +183,79 @@ impl Probe {
     /// Looks whether what used to answer has stopped; the reason why that is not certain
     /// otherwise. A page that says 503 is still being served: only a closed port will do.
     pub(super) async fn look_for_end(&self, limit: Duration) -> Result<(), String> {
-        let look = match self {
-            Probe::Http(target) => Probe::Tcp(target.server.clone()).look(limit).await,
-            other => other.look(limit).await,
+        let look = match &self.probe {
+            Probe::Http(target) => Looker::new(Probe::Tcp(target.server.clone())).look(limit).await,
+            _ => self.look(limit).await,
         };
-        match (self, look) {
+        match (&self.probe, look) {
             (Probe::Command(_), Look::Yes) => Ok(()),
             (Probe::Command(_), Look::No(reason)) => Err(reason),
             (_, Look::No(_)) => Ok(()),
-            (_, Look::Yes) => Err(format!("{self} is still there")),
+            (probe, Look::Yes) => Err(format!("{probe} is still there")),
             (_, Look::Unclear(reason)) => Err(reason),
+        }
+    }
+
+    /// Does what may hang on a thread of its own.
+    pub(super) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Look> {
+        let hangs = || Look::Unclear("an earlier look still hangs".to_owned());
+        let permit = Arc::clone(&self.thread).try_acquire_owned().map_err(|_| hangs())?;
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        work.await.map_err(|panic| Look::Unclear(panic.to_string()))
+    }
+
+    async fn file(&self, path: PathBuf) -> Look {
+        match self.apart(move || std::fs::symlink_metadata(path)).await {
+            Ok(Ok(_)) => Look::Yes,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Look::No(error.to_string())
+            }
+            Ok(Err(error)) => Look::Unclear(error.to_string()),
+            Err(hangs) => hangs,
+        }
+    }
+
+    /// Runs a command in a process group of its own, so that what it started ends with it.
+    async fn command(&self, arguments: &[String], limit: Duration) -> Look {
+        let Some((program, rest)) = arguments.split_first() else {
+            return Look::Unclear("no program is named".to_owned());
+        };
+        let mut command = Command::new(program);
+        command
+            .args(rest)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let end = Instant::now() + limit;
+        // One that comes up too late is killed as it is dropped.
+        let started = self.apart(move || command.spawn().map(Group));
+        let mut group = match timeout_at(end, started).await {
+            Ok(Ok(Ok(group))) => group,
+            Ok(Ok(Err(error))) => {
+                return Look::Unclear(format!("{program} cannot be run: {error}"));
+            }
+            Ok(Err(hangs)) => return hangs,
+            Err(_) => return no_answer(limit),
+        };
+        match timeout_at(end, group.0.wait()).await {
+            Ok(Ok(status)) if status.success() => Look::Yes,
+            Ok(Ok(status)) => Look::No(status.to_string()),
+            Ok(Err(error)) => Look::Unclear(format!("{program} cannot be waited for: {error}")),
+            Err(_) => {
+                group.kill();
+                // Killed processes end at once unless the kernel holds them; then tokio reaps
+                // later.
+                let _ = timeout(REAP_TIME, group.0.wait()).await;
+                no_answer(limit)
+            }
         }
     }
 }
@@ -184,39 +264,11 @@ fn no_answer(limit: Duration) -> Look {
     Look::Unclear(format!("no answer within {}", humantime::format_duration(limit)))
 }
 
-/// Runs a command in a process group of its own, so that what it started ends with it.
-async fn command(arguments: &[String], limit: Duration) -> Look {
-    let Some((program, rest)) = arguments.split_first() else {
-        return Look::Unclear("no program is named".to_owned());
-    };
-    let spawned = Command::new(program)
-        .args(rest)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
-    let mut group = match spawned {
-        Ok(child) => Group(child),
-        Err(error) => return Look::Unclear(format!("{program} cannot be run: {error}")),
-    };
-    match timeout(limit, group.0.wait()).await {
-        Ok(Ok(status)) if status.success() => Look::Yes,
-        Ok(Ok(status)) => Look::No(status.to_string()),
-        Ok(Err(error)) => Look::Unclear(format!("{program} cannot be waited for: {error}")),
-        Err(_) => {
-            group.kill();
-            // Killed processes end at once unless the kernel holds them; then tokio reaps later.
-            let _ = timeout(REAP_TIME, group.0.wait()).await;
-            no_answer(limit)
-        }
-    }
-}
-
 /// How long a killed command is waited for before its reaping is left to the runtime.
 const REAP_TIME: Duration = Duration::from_secs(1);
 
 /// A command's process group; it is killed when the look at it is given up.
+#[derive(Debug)]
 struct Group(Child);
 
 impl Group {
@@ -257,13 +309,5 @@ async fn page(target: &HttpTarget) -> Look {
         Ok(status) => Look::No(format!("HTTP status {status}")),
         Err(http::Failure::Connect(error)) => connect_failure(&error),
         Err(failure) => Look::Unclear(failure.to_string()),
-    }
-}
-
-async fn file(path: &std::path::Path) -> Look {
-    match tokio::fs::symlink_metadata(path).await {
-        Ok(_) => Look::Yes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::No(error.to_string()),
-        Err(error) => Look::Unclear(error.to_string()),
     }
 }

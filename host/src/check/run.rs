@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use conclave_core::ElectionName;
 
 use super::counter::Counter;
-use super::probe::Look;
+use super::probe::{Look, Looker};
 use super::{FitnessCheck, StopCheck};
 
 /// A fitness check's judgement has changed, or stands for the first time.
@@ -44,13 +44,14 @@ pub fn watch(
 }
 
 async fn repeat(election: ElectionName, check: FitnessCheck, reports: UnboundedSender<Report>) {
+    let looker = Looker::new(check.probe);
     let mut counter = Counter::new(check.rise, check.fall);
     let mut ticks = interval(check.interval);
     // A slow look must not be followed by a burst of quick ones.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let (good, reason) = match check.probe.look(check.timeout).await {
+        let (good, reason) = match looker.look(check.timeout).await {
             Look::Yes => (true, String::new()),
             Look::No(reason) | Look::Unclear(reason) => (false, reason),
         };
@@ -69,6 +70,7 @@ async fn repeat(election: ElectionName, check: FitnessCheck, reports: UnboundedS
 ///
 /// What the newest look found, when nothing was confirmed within [`StopCheck::within`].
 pub async fn check_stopped(check: &StopCheck) -> Result<(), String> {
+    let looker = Looker::new(check.probe.clone());
     let end = Instant::now() + check.within;
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +82,7 @@ pub async fn check_stopped(check: &StopCheck) -> Result<(), String> {
             _ = ticks.tick() => {}
         }
         let left = end.saturating_duration_since(Instant::now());
-        match check.probe.look_for_end(check.timeout.min(left)).await {
+        match looker.look_for_end(check.timeout.min(left)).await {
             Ok(()) => return Ok(()),
             Err(reason) => newest = reason,
         }

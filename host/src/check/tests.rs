@@ -4,17 +4,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use conclave_core::ElectionName;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, test_kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
-use super::probe::Look;
+use super::probe::{Look, Looker};
 use super::*;
 
 /// Longer than anything here takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(2);
+
+impl Probe {
+    async fn look(&self, limit: Duration) -> Look {
+        Looker::new(self.clone()).look(limit).await
+    }
+
+    async fn look_for_end(&self, limit: Duration) -> Result<(), String> {
+        Looker::new(self.clone()).look_for_end(limit).await
+    }
+}
 
 async fn listener() -> (TcpListener, Address) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,6 +148,33 @@ async fn a_command_says_it_by_its_exit() {
     assert_eq!(shell("exit 0").look_for_end(PATIENCE).await, Ok(()));
     assert!(shell("exit 1").look_for_end(PATIENCE).await.is_err());
     assert!(nothing.look_for_end(PATIENCE).await.is_err());
+}
+
+/// A disk that hangs takes the thread that looks at it; what else runs beside the loop needs the
+/// others.
+#[tokio::test]
+async fn looks_that_hang_take_one_thread_only() {
+    let directory = tempfile::tempdir().unwrap();
+    // Opening a FIFO for writing hangs until somebody reads: so does running what is behind it.
+    let fifo = directory.path().join("program");
+    let mode = Mode::from_raw_mode(0o700);
+    mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+    let hang = {
+        let fifo = fifo.clone();
+        move || std::fs::File::options().write(true).open(fifo)
+    };
+    let looker = Looker::new(Probe::File(fifo.clone()));
+    let limit = Duration::from_millis(20);
+    assert!(tokio::time::timeout(limit, looker.apart(hang)).await.is_err(), "it hangs");
+    for _ in 0..5 {
+        let look = looker.look(PATIENCE).await;
+        assert_eq!(look, Look::Unclear("an earlier look still hangs".to_owned()));
+    }
+    let reader = std::fs::File::open(&fifo).unwrap();
+    while looker.look(PATIENCE).await != Look::Yes {
+        tokio::time::sleep(INTERVAL).await;
+    }
+    drop(reader);
 }
 
 /// A script that notes itself and a child of its own, and then takes for ever.
