@@ -72,8 +72,11 @@ fn forget_store(config: &Config) -> Result<()> {
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     let program = std::iter::once(OsString::from("conclave"));
     let (config, verbosity) = match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
-        Ok(cli::Command::Run { config, .. }) => (config::load_again(&config, &BUILT_IN)?.0, 0),
-        Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse(arguments)? {
+        Ok(cli::Command::Run { config, .. }) => {
+            let text = config::read(&config)?;
+            (config::parse_again(&config, &text, &BUILT_IN)?.0, 0)
+        }
+        Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
             Parsed::Run(podmaster) => (podmaster.config, podmaster.verbosity),
             Parsed::Help(_) => bail!("the daemon is started by its guard"),
         },

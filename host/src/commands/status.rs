@@ -4,7 +4,6 @@
 //! are "holder in store".
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +14,7 @@ use conclave_core::{ElectionName, NodeName, Outcome, Request};
 use serde::Serialize;
 
 use crate::cli::{Output, Status, StoreArguments, exit};
-use crate::commands::say;
+use crate::commands::{say, say_warnings};
 use crate::config::{self, Config, EtcdConfig, StoreConfig};
 use crate::daemon::{BUILT_IN, PolicySet, stores};
 
@@ -146,7 +145,8 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
 /// The store that was named, its cluster, and the configuration that named them.
 fn place(arguments: &StoreArguments) -> Result<(StoreConfig, String, Option<Arc<Config>>)> {
     if let Some(file) = &arguments.config {
-        let (config, _) = config::load_again(Path::new(file), &BUILT_IN)?;
+        let (config, warnings) = config::parse_again(file, &config::read(file)?, &BUILT_IN)?;
+        say_warnings(&warnings);
         return Ok((config.store.clone(), config.cluster.clone(), Some(Arc::new(config))));
     }
     let cluster = arguments.cluster.clone().context("name the cluster with --cluster")?;

@@ -2,13 +2,49 @@
 //! a term has cleanly ended.
 
 use std::collections::BTreeMap;
+use std::path::Path as FilePath;
 use std::time::Duration;
+
+use rustix::fs::{Access, access};
 
 use crate::check::{FitnessCheck, Probe, StopCheck};
 
 use super::document::Path;
 use super::raw;
 use super::resolve::Resolver;
+
+/// Checks a command: it may be needed for the first time in the middle of the night.
+pub(super) fn command(r: &mut Resolver<'_>, command: &[String], path: &Path) {
+    const HELP: &str = "write a program and its arguments as a list";
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        return r.wrong(path, "the command is empty", HELP);
+    };
+    if let Some(reason) = not_executable(program) {
+        r.wrong(
+            &path.index(0),
+            format!("the program {program} {reason}"),
+            "give its absolute path; for a shell's command write [\"sh\", \"-c\", …]",
+        );
+    }
+}
+
+/// Why a program could not be run, if so.
+fn not_executable(program: &str) -> Option<String> {
+    let executable = |path: &FilePath| access(path, Access::EXEC_OK);
+    if program.contains('/') {
+        let path = FilePath::new(program);
+        return match executable(path) {
+            Err(error) => Some(format!("cannot be run: {error}")),
+            Ok(()) if path.is_dir() => Some("is a directory".to_owned()),
+            Ok(()) => None,
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .any(|file| file.is_file() && executable(&file).is_ok());
+    (!found).then(|| "is in no directory of PATH".to_owned())
+}
 
 const ONE_OF: &str = "give it one of `command`, `tcp`, `http` and `file`";
 
@@ -134,13 +170,7 @@ fn probe(
         }
     }
     if let Some(arguments) = command {
-        if arguments.is_empty() {
-            r.wrong(
-                &path.key("command"),
-                "the command is empty",
-                "write a program and its arguments as a list",
-            );
-        }
+        self::command(r, &arguments, &path.key("command"));
         return Some(Probe::Command(arguments));
     }
     if let Some(text) = file {

@@ -11,11 +11,13 @@ use serde_yaml::Value;
 use serde_yaml::mapping::Iter as MappingIter;
 
 use super::document::{Document, Part, Path};
-use super::problem::{Problem, quoted, similar};
+use super::problem::{ConfigErrors, Problem, quoted, similar};
+
+/// With so many mistakes it is another file that is meant, or one slip that makes many.
+const MOST_PROBLEMS: usize = 50;
 
 /// What was read, and what could not be.
 pub(super) struct Decoded<T> {
-    /// The type's default where the document as a whole has the wrong shape.
     pub(super) value: T,
     pub(super) problems: Vec<Problem>,
     /// Where the problems are.
@@ -23,20 +25,34 @@ pub(super) struct Decoded<T> {
 }
 
 /// Reads a type whose fields are all optional.
-pub(super) fn decode<T: for<'de> Deserialize<'de> + Default>(document: &Document) -> Decoded<T> {
+///
+/// # Errors
+///
+/// Where nothing can be read: the document as a whole has the wrong shape, or more is wrong than
+/// anybody wants to be told at once.
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(
+    document: &Document,
+) -> Result<Decoded<T>, ConfigErrors> {
     let mut problems = Vec::new();
     let mut left_out = HashSet::new();
     loop {
         let root = Reader { value: &document.value, path: Path::default(), left_out: &left_out };
         let fault = match T::deserialize(root) {
-            Ok(value) => return Decoded { value, problems, left_out },
+            Ok(value) => return Ok(Decoded { value, problems, left_out }),
             Err(fault) => fault,
         };
         let path = fault.path.clone().unwrap_or_default();
         problems.push(fault.problem(document));
         // A fault at the root, or one that leaving the value out did not cure, ends it.
         if path.is_root() || !left_out.insert(path) {
-            return Decoded { value: T::default(), problems, left_out };
+            return Err(ConfigErrors::some(problems));
+        }
+        if problems.len() == MOST_PROBLEMS {
+            problems.push(
+                Problem::new(None, "there is more, which is left out here")
+                    .help("mend these first; see that this is the file that you mean"),
+            );
+            return Err(ConfigErrors::some(problems));
         }
     }
 }

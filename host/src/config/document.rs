@@ -96,10 +96,10 @@ impl Document {
         });
         match parsed {
             Ok(value) => {
-                let root = Spot::of(&text);
+                let root = Spots::of(&text).map(|spots| spots.root);
                 Ok(Document { file, text, value, root })
             }
-            Err(error) => Err(match Spot::of(&text).and_then(|root| root.doubled()) {
+            Err(error) => Err(match Spots::of(&text).and_then(|spots| spots.doubled) {
                 Some((name, first, second)) => doubled_field(&file, &text, &name, &first, &second),
                 None => syntax_problem(&file, &text, &error),
             }),
@@ -157,6 +157,9 @@ fn width(span: &Span) -> usize {
     if span.start.line() == span.end.line() { span.end.col() - span.start.col() } else { 0 }
 }
 
+/// Lines of more bytes are not repeated: no terminal shows them well.
+const LONGEST_EXCERPT: usize = 500;
+
 fn place(
     file: &Arc<str>,
     text: &str,
@@ -168,7 +171,8 @@ fn place(
     let content = text.lines().nth(line.saturating_sub(1)).unwrap_or("").trim_end();
     let rest = content.chars().count().saturating_sub(column - 1).max(1);
     let width = if width == 0 { rest } else { width.min(rest) };
-    let excerpt = (!secret && !content.is_empty()).then(|| (Arc::from(content), width));
+    let readable = !content.is_empty() && content.len() <= LONGEST_EXCERPT;
+    let excerpt = (!secret && readable).then(|| (Arc::from(content), width));
     Place::File { file: file.clone(), line, column, excerpt }
 }
 
@@ -206,34 +210,33 @@ enum Inside {
     Fields(Vec<(String, Rc<Spot>)>),
 }
 
-impl Spot {
+/// Where everything in a text stands.
+struct Spots {
+    root: Rc<Spot>,
+    /// A field that is written twice: its name and both places.
+    doubled: Option<(String, Span, Span)>,
+}
+
+impl Spots {
     /// `None` where the parsers disagree about the text; messages then have no position.
-    fn of(text: &str) -> Option<Rc<Spot>> {
-        let mut events =
-            Events { parser: Parser::new_from_str(text).peekable(), anchors: HashMap::new() };
+    fn of(text: &str) -> Option<Spots> {
+        let mut events = Events {
+            parser: Parser::new_from_str(text).peekable(),
+            anchors: HashMap::new(),
+            doubled: None,
+            depth: 0,
+        };
         loop {
             let (event, span) = events.next()?;
             if !matches!(event, Event::StreamStart | Event::DocumentStart(_)) {
-                return events.spot(None, event, span);
+                let root = events.spot(None, event, span)?;
+                return Some(Spots { root, doubled: events.doubled });
             }
         }
     }
+}
 
-    /// The first field that is written twice: its name and both places.
-    fn doubled(&self) -> Option<(String, Span, Span)> {
-        match &self.inside {
-            Inside::Scalar => None,
-            Inside::Items(items) => items.iter().find_map(|item| item.doubled()),
-            Inside::Fields(fields) => fields.iter().enumerate().find_map(|(at, (name, spot))| {
-                let earlier = fields[..at].iter().find(|(other, _)| other == name);
-                match (earlier.and_then(|(_, earlier)| earlier.key), spot.key) {
-                    (Some(first), Some(second)) => Some((name.clone(), first, second)),
-                    _ => spot.doubled(),
-                }
-            }),
-        }
-    }
-
+impl Spot {
     fn child(&self, step: &Step) -> Option<&Rc<Spot>> {
         match (&self.inside, step) {
             (Inside::Items(items), Step::Index(index)) => items.get(*index),
@@ -251,7 +254,13 @@ impl Spot {
 struct Events<'a> {
     parser: Peekable<Parser<'a, StrInput<'a>>>,
     anchors: HashMap<usize, Inside>,
+    /// The first field found that is written twice: its name and both places.
+    doubled: Option<(String, Span, Span)>,
+    depth: usize,
 }
+
+/// How deep values may stand in one another: as deep as `serde_yaml` reads them.
+const DEEPEST: usize = 128;
 
 impl<'a> Events<'a> {
     fn next(&mut self) -> Option<(Event<'a>, Span)> {
@@ -269,6 +278,10 @@ impl<'a> Events<'a> {
     }
 
     fn spot(&mut self, key: Option<Span>, event: Event<'a>, value: Span) -> Option<Rc<Spot>> {
+        if self.depth == DEEPEST {
+            return None;
+        }
+        self.depth += 1;
         let (anchor, inside) = match event {
             Event::Scalar(_, _, anchor, _) => (anchor, Inside::Scalar),
             Event::Alias(anchor) => (0, self.anchors.get(&anchor)?.clone()),
@@ -283,6 +296,7 @@ impl<'a> Events<'a> {
             Event::MappingStart(anchor, _) => (anchor, Inside::Fields(self.fields()?)),
             _ => return None,
         };
+        self.depth -= 1;
         if anchor != 0 {
             self.anchors.insert(anchor, inside.clone());
         }
@@ -291,10 +305,17 @@ impl<'a> Events<'a> {
 
     fn fields(&mut self) -> Option<Vec<(String, Rc<Spot>)>> {
         let mut fields = Vec::new();
+        let mut seen = HashMap::new();
         while !self.ends() {
             let (event, key) = self.next()?;
             let name = match &event {
-                Event::Scalar(name, ..) => name.to_string(),
+                Event::Scalar(name, ..) => {
+                    let name = name.to_string();
+                    if let Some(first) = seen.insert(name.clone(), key) {
+                        self.doubled.get_or_insert_with(|| (name.clone(), first, key));
+                    }
+                    name
+                }
                 _ => {
                     self.spot(None, event, key)?;
                     String::new()

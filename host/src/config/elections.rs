@@ -89,12 +89,8 @@ fn election(
     let stop_check =
         written.stop_check.and_then(|check| checks::stop(r, check, &path.key("stop_check")));
     let takeover_delay = written.takeover_delay.map(|span| span.0).unwrap_or_default();
-    if written.on_stuck.as_ref().is_some_and(Vec::is_empty) {
-        r.wrong(
-            &path.key("on_stuck"),
-            "the command is empty",
-            "write a program and its arguments as a list",
-        );
+    if let Some(command) = &written.on_stuck {
+        checks::command(r, command, &path.key("on_stuck"));
     }
     let config = ElectionConfig {
         name: ElectionName::new(name),
@@ -241,22 +237,26 @@ fn manifest(
     }
     let destination = canonical_destination(&destination);
     let mistake = destination_mistake(&destination);
+    if mistake.is_none() && !destination.parent().is_some_and(FilePath::is_dir) {
+        warn_of_missing_directory(r, &at, destination.parent().unwrap_or(&destination));
+    }
     let stem = || destination.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let (name, named_at) = match written.name {
         Some(name) => (name, path.key("name")),
         None => (stem().unwrap_or_default(), at.clone()),
     };
-    unique(r, names, &named_at, "manifest", &name);
-    let name = r.name(&named_at, "manifest's name", name);
-    match mistake {
-        Some((message, help)) => r.wrong(&at, message, help),
-        None => files.destination(
-            r,
-            &at,
-            &destination,
-            format!("the manifest `{name}` of election `{election}`"),
-        ),
+    if let Some((message, help)) = mistake {
+        r.wrong(&at, message, help);
+    } else {
+        unique(r, names, &named_at, "manifest", &name);
+        let what = format!("the manifest `{name}` of election `{election}`");
+        files.destination(r, &at, &destination, what);
     }
+    let name = if name.is_empty() && named_at == at {
+        name // of a destination that is none
+    } else {
+        r.name(&named_at, "manifest's name", name)
+    };
     files.sources.push((canonical(&source), path.key("source")));
     Some(ManifestConfig {
         name,
@@ -267,6 +267,15 @@ fn manifest(
         adopt: written.adopt.unwrap_or(false),
         place: r.document.place(path, Part::Value),
     })
+}
+
+/// A kubelet's directory may come later, and until then this node is unfit and says so.
+fn warn_of_missing_directory(r: &mut Resolver<'_>, path: &Path, directory: &FilePath) {
+    r.warn(
+        path,
+        format!("the destination directory {} does not exist", directory.display()),
+        "correct the path, or make it: this node cannot lead before",
+    );
 }
 
 fn check_source(r: &mut Resolver<'_>, source: &FilePath, path: &Path) {
@@ -280,19 +289,19 @@ fn check_source(r: &mut Resolver<'_>, source: &FilePath, path: &Path) {
         }
         SourceError::Unreadable { .. } => "make it readable for the user that runs conclave",
     };
-    r.wrong_here(path, format!("the source {error}"), help);
+    r.wrong(path, format!("the source {error}"), help);
 }
 
 /// What is wrong with a place for a manifest, and what to do.
 pub(crate) fn destination_mistake(destination: &FilePath) -> Option<(String, &'static str)> {
     let shown = destination.display();
-    let name = destination.file_name()?.to_string_lossy();
-    if destination.is_dir() {
+    let name = destination.file_name().map(|name| name.to_string_lossy());
+    if name.is_none() || destination.is_dir() {
         Some((
             format!("the destination {shown} is a directory"),
             "name the file in it, or end it with `/` to keep the source's name",
         ))
-    } else if name.starts_with('.') {
+    } else if name.is_some_and(|name| name.starts_with('.')) {
         Some((
             format!("the destination {shown} is a hidden file"),
             "kubelets skip names that begin with a dot: choose another",
@@ -325,7 +334,7 @@ fn directory(
     let from = path.key("source");
     let source = r.file(&from, &source);
     if !source.is_dir() {
-        r.wrong_here(
+        r.wrong(
             &from,
             format!("the source {} is not a directory", source.display()),
             "make it, or use `manifests` to name single files",
@@ -339,6 +348,8 @@ fn directory(
             format!("the destination {} is not a directory", destination.display()),
             "name the kubelet's static-pod directory",
         );
+    } else if !destination.exists() {
+        warn_of_missing_directory(r, &to, &destination);
     }
     for name in manifest_files(&source) {
         let what = format!("the file {name} in the manifest directory of election `{election}`");
@@ -444,6 +455,21 @@ impl Files {
                     path,
                     format!("{what} {} is in a directory that a kubelet reads", file.display()),
                     "keep it elsewhere: the kubelet would take it for a manifest",
+                );
+            }
+        }
+        for (file, path, what) in &hidden {
+            let directory = file.parent().map(|directory| directory.join("*"));
+            if let Some((_, source)) = self
+                .sources
+                .iter()
+                .find(|(source, _)| source == file || Some(source) == directory.as_ref())
+            {
+                let line = line(r, source);
+                r.wrong(
+                    path,
+                    format!("{what} {} is where a manifest's source is, {line}", file.display()),
+                    "give it a place of its own: it would be taken for a manifest, or replace it",
                 );
             }
         }

@@ -266,11 +266,11 @@ pub struct ElectionPlaces {
 
 /// When a configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Occasion {
+pub(crate) enum Occasion {
     /// Somebody starts a node, and is there to mend what is wrong.
     Start,
-    /// A guard starts a daemon in place of one that died.
-    Restart,
+    /// It was good once and has to do: what is wrong now is only warned of.
+    Again,
 }
 
 /// Reads and checks a configuration file. `builtin_policies` are those that need no directory.
@@ -284,20 +284,7 @@ pub fn load(
     file: &Path,
     builtin_policies: &[&str],
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    interpret(file, &text(file)?, builtin_policies, Occasion::Start)
-}
-
-/// As [`load`], for a daemon that its guard starts again. Files that have gone since are no
-/// mistakes then, only warnings: the node that has a good copy in place keeps its term.
-///
-/// # Errors
-///
-/// As [`load`], but for those.
-pub fn load_again(
-    file: &Path,
-    builtin_policies: &[&str],
-) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    interpret(file, &text(file)?, builtin_policies, Occasion::Restart)
+    parse(file, &read(file)?, builtin_policies)
 }
 
 /// As [`load`], for a text that was read already.
@@ -313,12 +300,42 @@ pub fn parse(
     interpret(file, text, builtin_policies, Occasion::Start)
 }
 
-fn text(file: &Path) -> Result<String, ConfigErrors> {
-    std::fs::read_to_string(file).map_err(|error| {
+/// As [`parse`], for a text that was good once, and for those who only look. Mistakes are
+/// warnings then: a node that runs has to live with what has changed around it.
+///
+/// # Errors
+///
+/// As [`load`], where what is wrong leaves nothing to go on with.
+pub fn parse_again(
+    file: &Path,
+    text: &str,
+    builtin_policies: &[&str],
+) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    interpret(file, text, builtin_policies, Occasion::Again)
+}
+
+/// Reads a configuration's text, for [`parse`].
+///
+/// # Errors
+///
+/// When the file is not there, or is not text.
+pub fn read(file: &Path) -> Result<String, ConfigErrors> {
+    let bytes = std::fs::read(file).map_err(|error| {
         let message = format!("cannot read the configuration file {}: {error}", file.display());
         let help =
             "name the file with --config; examples/two-nodes/conclave.yaml is one to start from";
-        Problem::new(None, message).help(help).into()
+        Problem::new(None, message).help(help)
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let line = good.split('\n').next_back().unwrap_or_default();
+        let place = Place::File {
+            file: file.display().to_string().into(),
+            line: good.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
+            excerpt: None,
+        };
+        Problem::new(Some(place), "this is not text in UTF-8").help("save the file as UTF-8").into()
     })
 }
 
@@ -334,7 +351,7 @@ fn interpret(
             .help("start from examples/two-nodes/conclave.yaml")
             .into());
     }
-    let decoded = decode::decode(&document);
+    let decoded = decode::decode(&document)?;
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
     resolve::resolve(&document, decoded, base, builtin_policies, occasion)

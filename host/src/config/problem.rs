@@ -94,9 +94,14 @@ pub struct ConfigErrors(Vec<Problem>);
 
 impl ConfigErrors {
     /// The mistakes, in the order of their places. `None` where there is none.
-    pub fn new(mut problems: Vec<Problem>) -> Option<Self> {
+    pub fn new(problems: Vec<Problem>) -> Option<Self> {
+        (!problems.is_empty()).then(|| ConfigErrors::some(problems))
+    }
+
+    /// Mistakes of which there is one at least.
+    pub(crate) fn some(mut problems: Vec<Problem>) -> Self {
         sort(&mut problems);
-        (!problems.is_empty()).then_some(ConfigErrors(problems))
+        ConfigErrors(problems)
     }
 
     /// The single mistakes.

@@ -15,12 +15,14 @@ use super::{
     PolicyLimits, Warning, elections, raw, store, timings,
 };
 
+/// What 32 bits address.
+const MOST_MEMORY_MIB: u32 = 4096;
+
 /// What every part of the resolving needs: the text's places, and where to report.
 pub(super) struct Resolver<'a> {
     pub(super) document: &'a Document,
     left_out: HashSet<Path>,
     base: &'a FilePath,
-    occasion: Occasion,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -57,20 +59,6 @@ impl Resolver<'_> {
     ) {
         let place = self.document.place(path, Part::Value);
         self.warnings.push(Problem::new(place, message).help(help));
-    }
-
-    /// Reports something about this machine's files that a start must not pass over, and that
-    /// a running node lives with.
-    pub(super) fn wrong_here(
-        &mut self,
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        match self.occasion {
-            Occasion::Start => self.wrong(path, message, help),
-            Occasion::Restart => self.warn(path, message, help),
-        }
     }
 
     /// Reports a field that is not there, unless it is and was reported for what it says.
@@ -161,26 +149,24 @@ pub(super) fn resolve(
     occasion: Occasion,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let Decoded { value: root, problems, left_out } = decoded;
-    let mut resolver =
-        Resolver { document, left_out, base, occasion, problems, warnings: Vec::new() };
+    let mut resolver = Resolver { document, left_out, base, problems, warnings: Vec::new() };
     let config = config(&mut resolver, root, builtin_policies);
-    let Resolver { problems, mut warnings, .. } = resolver;
-    match (ConfigErrors::new(problems), config) {
-        (None, Some(config)) => {
+    let Resolver { mut problems, mut warnings, .. } = resolver;
+    if occasion == Occasion::Again && config.is_some() {
+        warnings.append(&mut problems);
+    }
+    match config {
+        Some(config) if problems.is_empty() => {
             sort(&mut warnings);
             Ok((config, warnings.into_iter().map(Warning).collect()))
         }
-        (Some(errors), _) => Err(errors),
-        (None, None) => unreachable!("what is absent has been reported"),
+        // What is absent has been reported.
+        _ => Err(ConfigErrors::some(problems)),
     }
 }
 
 fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> Option<Config> {
     let top = Path::default();
-    if !r.document.value.is_mapping() {
-        // That has been reported, and there is nothing else to say.
-        return None;
-    }
     let cluster = r.required(
         &top,
         "cluster",
@@ -360,6 +346,13 @@ fn limits(r: &mut Resolver<'_>, written: &raw::Limits, path: &Path) -> PolicyLim
             &path.key(field),
             format!("with {field} 0 no policy can answer"),
             "leave it out to get the default",
+        );
+    }
+    if let Some(memory) = written.memory_mib.filter(|memory| *memory > MOST_MEMORY_MIB) {
+        r.wrong(
+            &path.key("memory_mib"),
+            format!("memory_mib {memory} is more than a component can address"),
+            format!("the most is {MOST_MEMORY_MIB}, and the default 64"),
         );
     }
     // A `u32` of mebibytes fits the address space of every machine that this runs on.

@@ -1,8 +1,13 @@
 //! From the configuration to what the core is told.
 
+use std::time::Duration;
+
 use conclave_core::{ElectionSettings, Nonce, Past, Settings};
 
 use super::{Config, OnPolicyFailure};
+
+/// How much longer than a policy may take the core waits for its answer: it may have to queue.
+const RANKING_ROOM: Duration = Duration::from_millis(150);
 
 /// What a life of the daemon adds to its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,11 @@ impl Config {
             };
             (election.name.clone(), settings)
         });
+        let mut timings = self.timings.protocol.clone();
+        if let Some(limit) = self.policies.limits.time {
+            // Otherwise the core would stop waiting before the policy may stop thinking.
+            timings.ranking_timeout = timings.ranking_timeout.max(limit + RANKING_ROOM);
+        }
         Settings {
             node: self.node.name.clone(),
             nonce: instance.nonce,
@@ -35,7 +45,7 @@ impl Config {
             addresses: instance.addresses,
             labels: self.node.labels.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            timings: self.timings.protocol.clone(),
+            timings,
             elections: elections.collect(),
             past: instance.past,
         }

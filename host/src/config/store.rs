@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::check::HttpTarget;
+
 use super::document::Path;
 use super::paths::{canonical, readable_file};
 use super::raw;
@@ -92,7 +94,9 @@ pub(crate) fn check_endpoint(endpoint: &str, tls: bool) -> Result<(), (String, S
     let address = rest.trim_end_matches('/');
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%');
-    if address.is_empty() || !address.chars().all(plain) {
+    // A port is not needed, but has to be one.
+    let is_address = format!("http://{address}").parse::<HttpTarget>().is_ok();
+    if !is_address || !address.chars().all(plain) {
         return refuse(
             format!("the endpoint `{endpoint}` is not a URL of host and port"),
             "write it like `http://10.0.0.1:2379`; user and password have fields of their own",
@@ -120,7 +124,7 @@ fn tls(r: &mut Resolver<'_>, written: raw::Tls, path: &Path) -> Option<TlsConfig
         let at = path.key(field);
         let file = r.file(&at, &text);
         if let Err(error) = readable_file(&file) {
-            r.wrong_here(&at, error.to_string(), "name a PEM file that this user may read");
+            r.wrong(&at, error.to_string(), "name a PEM file that this user may read");
         }
         file
     };
@@ -173,7 +177,7 @@ fn login(
             let at = path.key("password_file");
             let file = r.file(&at, &text);
             if let Err(error) = readable_file(&file) {
-                r.wrong_here(
+                r.wrong(
                     &at,
                     error.to_string(),
                     "name a file that holds the password and that this user may read",

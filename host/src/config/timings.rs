@@ -12,6 +12,10 @@ const SHORT_TTL: Duration = Duration::from_millis(500);
 /// Above this a TTL is a slip of the pen.
 const LONG_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A session that beats more often than this keeps the store and its disk busy for nothing, and a
+/// request that may take no longer than this fails at every hiccup of a network.
+const SHORTEST_BEAT: Duration = Duration::from_millis(10);
+
 /// A clock that is worse than this, in parts per million, is broken.
 const WORST_CLOCK_PPM: u32 = 100_000;
 
@@ -89,6 +93,15 @@ impl TimingsConfig {
                 format!("{field} must be longer than nothing"),
                 "leave it out to get a default that fits the ttl",
             );
+        }
+        for (field, span) in [("beat", beat), ("request_timeout", request_timeout)] {
+            if span < SHORTEST_BEAT && !span.is_zero() {
+                wrong(
+                    field,
+                    format!("{field} {} is shorter than {}", text(span), text(SHORTEST_BEAT)),
+                    "leave it out to get a fifth of the ttl",
+                );
+            }
         }
         if ttl.subsec_nanos() % 1_000_000 != 0 {
             wrong(
@@ -312,6 +325,16 @@ mod tests {
                 Box::new(|t| t.protocol.clock_rate_error_ppm = 200_000),
                 "clock_rate_error",
                 "clock_rate_error 20% is more than 10%",
+            ),
+            (
+                Box::new(|t| t.protocol.beat = Duration::from_micros(1)),
+                "beat",
+                "beat 1us is shorter than 10ms",
+            ),
+            (
+                Box::new(|t| t.protocol.request_timeout = Duration::from_millis(9)),
+                "request_timeout",
+                "request_timeout 9ms is shorter than 10ms",
             ),
             (
                 Box::new(|t| t.protocol.beat = Duration::ZERO),

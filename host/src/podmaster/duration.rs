@@ -26,12 +26,15 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
+    // A bare zero is the only number that needs no unit.
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
     if rest.is_empty() {
         return Err(DurationError::Malformed);
     }
     let mut nanos: u128 = 0;
-    // A bare zero is the only number that needs no unit.
-    while !rest.is_empty() && rest != "0" {
+    while !rest.is_empty() {
         let (part, after) = part(rest)?;
         nanos = nanos.saturating_add(part);
         rest = after;
@@ -133,6 +136,8 @@ mod tests {
             ("5s ", DurationError::UnknownUnit),
             ("5", DurationError::NoUnit),
             ("5s5", DurationError::NoUnit),
+            ("1h0", DurationError::NoUnit),
+            ("00", DurationError::NoUnit),
             ("5d", DurationError::UnknownUnit),
             ("5S", DurationError::UnknownUnit),
             ("-5s", DurationError::Negative),

@@ -18,8 +18,8 @@ use conclave_core::{ElectionName, NodeName};
 
 use crate::config::{
     Config, ConfigErrors, DEFAULT_POLICY, ElectionConfig, ElectionPlaces, EtcdConfig,
-    ManifestConfig, NodeConfig, OnPolicyFailure, Place, PoliciesConfig, Problem, StoreConfig,
-    TimingsConfig, Warning, canonical, encode_name,
+    ManifestConfig, NodeConfig, Occasion, OnPolicyFailure, Place, PoliciesConfig, Problem,
+    StoreConfig, TimingsConfig, Warning, canonical, encode_name,
 };
 use crate::config::{
     canonical_destination, check_endpoint, destination_mistake, host_name, name_mistake,
@@ -156,24 +156,49 @@ pub fn is_podmaster(program: &OsStr) -> bool {
 ///
 /// Everything that is wrong with them, at once.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, ConfigErrors> {
-    let mut texts = Vec::new();
-    for argument in arguments {
-        let text = argument.into_string().map_err(|argument| {
-            Problem::new(None, format!("the argument {argument:?} is not valid UTF-8"))
-                .help("use names and paths of plain characters")
-        });
-        texts.push(text?);
-    }
-    let (given, problems) = flags::read(texts, FLAGS);
+    interpret(arguments, Occasion::Start)
+}
+
+/// As [`parse`], for arguments that were good once: mistakes are warnings then, for a node that
+/// runs has to live with what has changed around it.
+///
+/// # Errors
+///
+/// As [`parse`], where what is wrong leaves nothing to go on with.
+pub fn parse_again(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, ConfigErrors> {
+    interpret(arguments, Occasion::Again)
+}
+
+fn interpret(
+    arguments: impl IntoIterator<Item = OsString>,
+    occasion: Occasion,
+) -> Result<Parsed, ConfigErrors> {
+    let mut unreadable = Vec::new();
+    let texts = arguments.into_iter().map(|argument| {
+        argument.into_string().unwrap_or_else(|argument| {
+            let message = format!("the argument {argument:?} is not valid UTF-8");
+            let help = "use names and paths of plain characters";
+            unreadable.push(Problem::new(None, message).help(help));
+            argument.to_string_lossy().into_owned()
+        })
+    });
+    let (given, mut problems) = flags::read(texts.collect::<Vec<_>>(), FLAGS);
     if given.help {
         return Ok(Parsed::Help(help()));
     }
+    problems.extend(unreadable);
     let mut reader = Reader { given, problems, warnings: Vec::new() };
     let podmaster = reader.podmaster();
-    match (ConfigErrors::new(reader.problems), podmaster) {
-        (None, Some(podmaster)) => Ok(Parsed::Run(Box::new(podmaster))),
-        (Some(errors), _) => Err(errors),
-        (None, None) => unreachable!("what is absent has been reported"),
+    let Reader { mut problems, mut warnings, .. } = reader;
+    if occasion == Occasion::Again && podmaster.is_some() {
+        warnings.extend(problems.drain(..).map(Warning));
+    }
+    match podmaster {
+        Some(podmaster) if problems.is_empty() => {
+            Ok(Parsed::Run(Box::new(Podmaster { warnings, ..podmaster })))
+        }
+        // What is absent has been reported.
+        _ => Err(ConfigErrors::some(problems)),
     }
 }
 
@@ -210,16 +235,16 @@ impl Reader {
         self.unused();
         let verbosity = self.number("v", 0);
         let endpoints = self.endpoints();
-        let key = self.name("key").map(|key| key.trim_start_matches('/').to_owned());
-        let whoami = match self.given.value("whoami") {
-            Some(_) => self.name("whoami"),
-            None => Some(host_name()),
-        };
+        // podmaster's keys were paths; a leading slash says nothing more.
+        let key = self.text("key").map(|key| key.trim_start_matches('/').to_owned());
+        let key = key.map(|key| self.name("key", key));
+        // As in podmaster, a name that is empty is none.
+        let whoami = self.text("whoami").unwrap_or_else(host_name);
+        let whoami = self.name("whoami", whoami);
         let timings = self.timings();
         let manifest = self.manifest();
-        let (key, whoami, manifest) = (key?, whoami?, manifest?);
-        let config = config(&key, &whoami, endpoints, timings?, manifest);
-        Some(Podmaster { config, warnings: std::mem::take(&mut self.warnings), verbosity })
+        let config = config(&key?, &whoami, endpoints, timings?, manifest?);
+        Some(Podmaster { config, warnings: Vec::new(), verbosity })
     }
 
     fn wrong(&mut self, flag: &str, message: impl Into<String>, help: impl Into<String>) {
@@ -283,22 +308,28 @@ impl Reader {
         self.given.value(flag).filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
-    fn name(&mut self, flag: &'static str) -> Option<String> {
-        let name = self.text(flag)?;
+    fn name(&mut self, flag: &'static str, name: String) -> String {
         if let Some(mistake) = name_mistake(&name) {
             self.wrong(flag, format!("the name `{name}` {mistake}"), "choose a short, plain name");
         }
-        Some(name)
+        name
     }
 
     fn endpoints(&mut self) -> Vec<String> {
-        let list = self.text("etcd-servers").unwrap_or_default();
+        let Some(list) = self.text("etcd-servers") else { return Vec::new() };
         let endpoints: Vec<String> = list
             .split(',')
             .map(str::trim)
             .filter(|url| !url.is_empty())
             .map(str::to_owned)
             .collect();
+        if endpoints.is_empty() {
+            self.wrong(
+                "etcd-servers",
+                format!("`{list}` names no server"),
+                "write for instance --etcd-servers=http://10.0.0.1:2379",
+            );
+        }
         for endpoint in &endpoints {
             if endpoint.starts_with("https://") {
                 self.wrong(
@@ -353,11 +384,11 @@ impl Reader {
             self.warnings.push(Warning(problem));
         }
         let directory = destination.parent().map(Path::to_path_buf).unwrap_or_default();
-        if !directory.is_dir() {
+        if let Some((message, _)) = destination_mistake(&destination) {
+            self.wrong("dest-file", message, "name the file that the kubelet shall find");
+        } else if !directory.is_dir() {
             let message = format!("the directory {} does not exist", directory.display());
             self.wrong("dest-file", message, "make it, or mount it into this container");
-        } else if let Some((message, _)) = destination_mistake(&destination) {
-            self.wrong("dest-file", message, "name the file that the kubelet shall find");
         } else if canonical(&source).parent() == Some(&directory) {
             self.wrong(
                 "source-file",

@@ -114,8 +114,10 @@ fn a_short_sleep_is_no_busy_loop() {
 
 #[test]
 fn the_hosts_name_stands_in_for_whoami() {
-    let config = Place::new().run(&LINE.replace("--whoami=10.0.0.3", "")).config;
-    assert_eq!(config.node.name.as_str(), host_name());
+    for none in ["", "--whoami="] {
+        let config = Place::new().run(&LINE.replace("--whoami=10.0.0.3", none)).config;
+        assert_eq!(config.node.name.as_str(), host_name(), "{none}");
+    }
 }
 
 #[test]
@@ -143,6 +145,10 @@ fn mistakes() {
             vec!["required flags are missing: --etcd-servers, --key, --source-file, --dest-file"],
         ),
         (format!("{LINE} --ttl=3"), vec!["unknown flag: --ttl"]),
+        (format!("{LINE} --key=/"), vec!["the name `` is empty"]),
+        (format!("{LINE} --key=."), vec!["the name `.` would be taken for a directory"]),
+        (format!("{LINE} --etcd-servers=,"), vec!["`,` names no server"]),
+        (format!("{LINE} --dest-file=/"), vec!["the destination / is a directory"]),
         (
             format!("{LINE} --ttl-secs=5s --sleep=-1s"),
             vec!["`5s` is not a whole number", "`-1s` cannot be slept: it is negative"],
@@ -173,6 +179,23 @@ fn mistakes() {
     }
     let zero = place.mistakes(&format!("{LINE} --ttl-secs=0"));
     assert!(zero.iter().any(|mistake| mistake == "ttl must be longer than nothing"), "{zero:?}");
+}
+
+#[test]
+fn unreadable_arguments_are_told_of_together_with_what_else_is_wrong() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let errors = parse([odd(b"--key=\xff"), odd(b"--whoami=\xfe"), "--ttl=3".into()]).unwrap_err();
+    let messages: Vec<&str> = errors.problems().iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "unknown flag: --ttl",
+            "the argument \"--key=\\xFF\" is not valid UTF-8",
+            "the argument \"--whoami=\\xFE\" is not valid UTF-8",
+            "required flags are missing: --etcd-servers, --source-file, --dest-file",
+        ]
+    );
 }
 
 #[test]

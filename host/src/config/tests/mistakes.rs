@@ -314,6 +314,16 @@ fn single_mistakes() {
         ),
         (
             "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://h:client']}}",
+            "the endpoint `http://h:client` is not a URL of host and port",
+        ),
+        (
+            "{embedded: {path: store.db}}",
+            "{etcd: {endpoints: ['http://::1:2379']}}",
+            "the endpoint `http://::1:2379` is not a URL of host and port",
+        ),
+        (
+            "{embedded: {path: store.db}}",
             "{etcd: {endpoints: ['https://h:1']}}",
             "the endpoint `https://h:1` wants TLS, and nothing says whom to trust",
         ),
@@ -375,6 +385,11 @@ fn single_mistakes() {
         ),
         (
             "state_directory: state",
+            "policies: {limits: {memory_mib: 5000}}",
+            "memory_mib 5000 is more than a component can address",
+        ),
+        (
+            "state_directory: state",
             "timings: {clock_rate_error: 0.1}",
             "timings.clock_rate_error: expected a share such as `0.1%` or `500ppm`, found the number 0.1",
         ),
@@ -383,7 +398,28 @@ fn single_mistakes() {
             "name: masters\n    role_file: pods",
             "the role file /n/pods is a directory",
         ),
+        (
+            "name: masters",
+            "name: masters\n    role_file: sources/scheduler.yaml",
+            "the role file /n/sources/scheduler.yaml is where a manifest's source is, in line 10",
+        ),
         ("name: masters", "name: masters\n    on_stuck: []", "the command is empty"),
+        ("name: masters", "name: masters\n    on_stuck: ['']", "the command is empty"),
+        (
+            "name: masters",
+            "name: masters\n    on_stuck: [/no/such/program]",
+            "the program /no/such/program cannot be run: No such file or directory (os error 2)",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{command: [no-such-program-at-all, x]}]",
+            "the program no-such-program-at-all is in no directory of PATH",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    stop_check: {command: [/tmp]}",
+            "the program /tmp is a directory",
+        ),
         ("name: masters", "name: masters\n    fitness: [{}]", "this check looks at nothing"),
         (
             "name: masters",
@@ -432,6 +468,11 @@ fn single_mistakes() {
         ),
         (
             manifest,
+            "{source: sources/scheduler.yaml, destination: pods/..}",
+            "the destination /n/pods/.. is a directory",
+        ),
+        (
+            manifest,
             "{source: sources/scheduler.yaml, destination: pods/.x.yaml}",
             "the destination /n/pods/.x.yaml is a hidden file",
         ),
@@ -452,6 +493,42 @@ fn single_mistakes() {
             "{to} says not what to do\n{shown}"
         );
     }
+}
+
+/// Files that no operator wrote on purpose: an answer has to come, and soon.
+#[test]
+fn monsters_are_refused() {
+    let nested = "[".repeat(10_000);
+    let laughs: String = (1..40)
+        .map(|level| format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n", level - 1))
+        .collect();
+    let many: String = (0..20_000).map(|field| format!("field{field}: x\n")).collect();
+    let table = [
+        (nested.clone(), "error: this is not valid YAML: recursion limit exceeded"),
+        (format!("cluster: {nested}"), "error: this is not valid YAML: recursion limit exceeded"),
+        (
+            format!("a0: &a0 x\n{laughs}"),
+            "error: this is not valid YAML: repetition limit exceeded",
+        ),
+        (format!("a0: &a0 {{b: 1, b: 2}}\n{laughs}"), "error: the field `b` is there twice"),
+        (many, "error: unknown field `field0`"),
+    ];
+    for (text, expected) in table {
+        let shown = Node::new().errors(&text);
+        assert!(shown.starts_with(expected), "{}", &shown[..shown.len().min(400)]);
+        assert!(shown.len() < 20_000, "{} characters of it", shown.len());
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_where_that_begins() {
+    let node = Node::new();
+    let file = node.path("conclave.yaml");
+    std::fs::write(&file, b"cluster: test\nnode: {name: caf\xe9}\n").unwrap();
+    assert_eq!(
+        node.shown(&load(&file, &[]).unwrap_err().to_string()),
+        "error: this is not text in UTF-8\n --> /n/conclave.yaml:2:17\n  = help: save the file as UTF-8"
+    );
 }
 
 #[test]

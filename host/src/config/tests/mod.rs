@@ -2,6 +2,7 @@
 
 mod mistakes;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ elections:
     stop_check: {tcp: "127.0.0.1:10251", interval: 100ms, timeout: 200ms, within: 30s}
     takeover_delay: 50s
     role_file: role.json
-    on_stuck: [/bin/page, masters]
+    on_stuck: [/bin/true, masters]
   - name: others
     overlap: accepted
     manifest_directory: {source: sources, destination: others, render: true}
@@ -187,16 +188,53 @@ elections:
 }
 
 #[test]
-fn a_daemon_that_is_started_again_lives_with_what_has_gone() {
+fn what_was_good_once_lives_with_what_has_changed_around_it() {
     let node = Node::new();
     let file = node.path("conclave.yaml");
-    std::fs::write(&file, GOOD).unwrap();
-    std::fs::remove_file(node.path("sources/scheduler.yaml")).unwrap();
-    assert!(load(&file, &["cold-standby"]).is_err());
-    let (config, warnings) = load_again(&file, &["cold-standby"]).unwrap();
-    assert_eq!(config.elections[0].manifests[0].name, "scheduler");
-    let shown = node.shown(&warnings[0].to_string());
-    assert!(shown.starts_with("warning: the source /n/sources/scheduler.yaml does not exist"));
+    let text = with(
+        "overlap: accepted",
+        "overlap: accepted\n    policy: mine\n    on_stuck: [policies/page]",
+    )
+    .replace("state_directory: state", "policies: {directory: policies}")
+    .replace("policies/page", node.path("policies/page").to_str().unwrap());
+    std::fs::write(node.path("policies/page"), "").unwrap();
+    std::fs::set_permissions(node.path("policies/page"), PermissionsExt::from_mode(0o755)).unwrap();
+    let (good, _) = node.parse(&text).unwrap_or_else(|errors| panic!("{errors}"));
+    // Everything around it goes, and a directory stands in the destination's place.
+    for gone in ["sources", "policies"] {
+        std::fs::remove_dir_all(node.path(gone)).unwrap();
+    }
+    std::fs::create_dir(node.path("pods/scheduler.yaml")).unwrap();
+    let errors = node.parse(&text).unwrap_err().problems().len();
+    let (config, warnings) = parse_again(&file, &text, &["cold-standby"]).unwrap();
+    assert_eq!(config, good);
+    let warnings: Vec<String> =
+        warnings.iter().map(|warning| node.shown(&warning.0.message)).collect();
+    assert_eq!(
+        warnings,
+        [
+            "the policy directory /n/policies cannot be read: No such file or directory (os error 2)",
+            "there is no policy `mine`",
+            "the program /n/policies/page cannot be run: No such file or directory (os error 2)",
+            "the source /n/sources/scheduler.yaml does not exist",
+            "the destination /n/pods/scheduler.yaml is a directory",
+        ]
+    );
+    assert_eq!(errors, warnings.len(), "at a start each of them is a mistake");
+}
+
+#[test]
+fn the_core_waits_for_a_policy_as_long_as_that_may_take() {
+    let waits = |time: &str| {
+        let limits = format!("state_directory: state\npolicies: {{limits: {{time: {time}}}}}");
+        let config = Node::new().config(&with("state_directory: state", &limits));
+        let past = conclave_core::Past::default();
+        let instance =
+            Instance { nonce: "n".into(), boot_id: "b".into(), addresses: Vec::new(), past };
+        config.settings(instance).timings.ranking_timeout
+    };
+    assert_eq!(waits("50ms"), Duration::from_millis(250));
+    assert_eq!(waits("2s"), Duration::from_millis(2_150));
 }
 
 #[test]
@@ -237,6 +275,31 @@ error: the source /n/sources/nowhere.yaml does not exist
     );
     let good = Node::new().config(&text.replace("nowhere", "manager"));
     assert!(good.elections[0].manifests[1].render);
+}
+
+#[test]
+fn a_destination_directory_that_is_missing_is_warned_of() {
+    let text = with(
+        "destination: pods/scheduler.yaml}",
+        "destination: kubernets/}\n    manifest_directory: {source: sources, destination: more}",
+    );
+    assert_eq!(
+        Node::new().warnings(&text),
+        "\
+warning: the destination directory /n/kubernets does not exist
+ --> /n/conclave.yaml:9:55
+  |
+9 |       - {source: sources/scheduler.yaml, destination: kubernets/}
+  |                                                       ^^^^^^^^^^
+  = help: correct the path, or make it: this node cannot lead before
+
+warning: the destination directory /n/more does not exist
+  --> /n/conclave.yaml:10:56
+   |
+10 |     manifest_directory: {source: sources, destination: more}
+   |                                                        ^^^^
+   = help: correct the path, or make it: this node cannot lead before"
+    );
 }
 
 #[test]
