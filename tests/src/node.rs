@@ -1,6 +1,7 @@
 //! Nodes as an operator runs them: `conclave run --config FILE`, a guard and its daemon.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -88,11 +89,28 @@ impl Node {
     ///
     /// When the binary cannot be started.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(binary::conclave());
-        command.arg("run").arg("--config").arg(self.write_config()?).current_dir(self.root());
-        let process = Process::start(&self.name, self.root(), command)?;
+        let process = Process::start(&self.name, self.root(), self.command()?)?;
         self.past.extend(self.process.replace(process));
         Ok(())
+    }
+
+    /// Starts guard and daemon, who log everything to `output` instead of the node's log.
+    ///
+    /// # Errors
+    ///
+    /// When the binary cannot be started.
+    pub fn start_logging_into(&mut self, output: &impl AsFd) -> Result<()> {
+        let mut command = self.command()?;
+        command.env("CONCLAVE_LOG", "trace");
+        let process = Process::start_into(&self.name, self.root(), command, output)?;
+        self.past.extend(self.process.replace(process));
+        Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binary::conclave());
+        command.arg("run").arg("--config").arg(self.write_config()?).current_dir(self.root());
+        Ok(command)
     }
 
     /// The guard's process.

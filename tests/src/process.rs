@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -39,16 +40,40 @@ impl Process {
     /// # Errors
     ///
     /// When the program or its log cannot be opened.
-    pub fn start(name: &str, dir: &Path, mut command: Command) -> Result<Self> {
+    pub fn start(name: &str, dir: &Path, command: Command) -> Result<Self> {
+        let log = open_log(name, dir)?;
+        let (output, error) = (log.try_clone()?.into(), log.try_clone()?.into());
+        Self::spawn(name, log, command, [output, error])
+    }
+
+    /// Starts `command` with both output streams at `output` instead of a log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::start`].
+    pub fn start_into(
+        name: &str,
+        dir: &Path,
+        command: Command,
+        output: &impl AsFd,
+    ) -> Result<Self> {
+        let stream = || output.as_fd().try_clone_to_owned();
+        Self::spawn(name, open_log(name, dir)?, command, [stream()?, stream()?])
+    }
+
+    fn spawn(
+        name: &str,
+        log: File,
+        mut command: Command,
+        [output, error]: [OwnedFd; 2],
+    ) -> Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mark = scratch::mark(COUNT.fetch_add(1, Ordering::Relaxed));
-        let log = dir.join(format!("{name}.log"));
-        let log = File::options().read(true).create(true).append(true).open(log)?;
         let child = command
             .env(scratch::MARK, &mark)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
+            .stdout(output)
+            .stderr(error)
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {name}: {command:?}"))?;
@@ -166,6 +191,12 @@ impl Process {
             eprintln!("{line}");
         }
     }
+}
+
+fn open_log(name: &str, dir: &Path) -> Result<File> {
+    let path = dir.join(format!("{name}.log"));
+    let log = File::options().read(true).create(true).append(true).open(&path);
+    log.with_context(|| format!("open {}", path.display()))
 }
 
 impl Drop for Process {

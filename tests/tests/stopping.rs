@@ -1,5 +1,6 @@
 //! How nodes end: told to, twice, alone, halves of them, and all at once.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use conclave_tests::cluster::{Cluster, Plan};
@@ -31,6 +32,25 @@ fn sigterm_and_sigint_hand_over_at_once() -> Outcome {
     assert_eq!(cluster.node(&third).stop()?.code(), Some(0));
     cluster.observer.wait_for_nobody(&EXCLUSIVE)?;
     assert_eq!(cluster.term()?, None);
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() -> Outcome {
+    let mut cluster = Cluster::prepare(&NAMES[..2], &Plan::default())?;
+    // A pipe that is full from the start, as behind a log collector that hangs.
+    let (_unread, mut pipe) = std::io::pipe()?;
+    let size = rustix::pipe::fcntl_getpipe_size(&pipe)?;
+    pipe.write_all(&vec![b'.'; size])?;
+    cluster.node("a").start_logging_into(&pipe)?;
+    assert_eq!(cluster.leader()?, "a");
+    cluster.node("b").start()?;
+    cluster.settle()?;
+    // Many more lines than wait to be written, and no beat is late.
+    cluster.leads_for("a", TTL * 3)?;
+    assert_eq!(cluster.node("a").stop()?.code(), Some(0));
+    assert_eq!(cluster.leader_after("a")?, "b");
     cluster.finish()?;
     Ok(())
 }

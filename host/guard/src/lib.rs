@@ -23,8 +23,9 @@
 //!
 //! *Architecture invariant:* the crate's unsafe code is in one function (`layout::map`).
 //!
-//! Beside that it is where the project reads its clocks ([`Clock`], [`Reading`], [`BootTimer`]) and
-//! locks its state directory ([`DaemonLock`]).
+//! Beside that it is where the project reads its clocks ([`Clock`], [`Reading`], [`BootTimer`]),
+//! locks its state directory ([`DaemonLock`]), and writes to standard error without waiting for
+//! its reader ([`Lines`]).
 
 mod backoff;
 mod clock;
@@ -34,6 +35,7 @@ mod guard;
 mod heartbeat;
 mod lanes;
 mod layout;
+mod lines;
 mod lock;
 mod log;
 mod orphan;
@@ -50,6 +52,7 @@ pub use config::{GuardConfig, GuardError};
 pub use error::PageError;
 pub use guard::run;
 pub use heartbeat::{GuardState, GuardWatch, Rhythm};
+pub use lines::{Lines, LinesEnd};
 pub use lock::{DaemonLock, Holder, LockError, boot_id};
 pub use page::{Attached, DEFAULT_SLOTS, Page};
 pub use session::{PageSession, SessionWriter};

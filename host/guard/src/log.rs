@@ -1,41 +1,27 @@
 //! The guard's few log lines, in the form of the daemon's.
 //!
-//! Whoever reads standard error may be slow, or hang: the guard must not. A thread of its own
-//! writes the lines; those that it cannot keep up with are dropped and counted.
+//! A thread of its own writes them (`lines`): the guard must wait for nobody.
 
 use std::fmt::Display;
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::lines::{Lines, LinesEnd};
 
 /// Lines that wait to be written.
 const BACKLOG: usize = 64;
 
-/// How long the last lines may take to be written when the guard ends.
-const FLUSH: Duration = Duration::from_millis(500);
-
 /// Where the lines go.
 pub(crate) struct Log {
-    lines: Option<SyncSender<String>>,
-    dropped: AtomicUsize,
-    written: Receiver<()>,
+    lines: Lines,
+    /// Waits for the last ones.
+    _end: LinesEnd,
 }
 
 impl Log {
     pub(crate) fn start() -> io::Result<Self> {
-        let (lines, received) = mpsc::sync_channel::<String>(BACKLOG);
-        // Nothing is ever sent on it: it closes when the thread ends.
-        let (done, written) = mpsc::sync_channel(0);
-        thread::Builder::new().name("log".to_owned()).stack_size(64 * 1024).spawn(move || {
-            let _done = done;
-            for line in received {
-                // Nobody is left to tell where standard error cannot be written to.
-                let _ = io::stderr().write_all(line.as_bytes());
-            }
-        })?;
-        Ok(Log { lines: Some(lines), dropped: AtomicUsize::new(0), written })
+        let (lines, end) = Lines::to_stderr(BACKLOG)?;
+        Ok(Log { lines, _end: end })
     }
 
     pub(crate) fn info(&self, message: &str, fields: impl Display) {
@@ -51,24 +37,9 @@ impl Log {
     }
 
     fn line(&self, level: &str, message: &str, fields: &dyn Display) {
-        let dropped = match self.dropped.load(Relaxed) {
-            0 => String::new(),
-            lines => format!(" lines_dropped_before={lines}"),
-        };
         let time = timestamp(SystemTime::now());
-        let line = format!("{time} {level} conclave::guard: {message} {fields}{dropped}\n");
-        match self.lines.as_ref().map(|lines| lines.try_send(line)) {
-            Some(Ok(())) => self.dropped.store(0, Relaxed),
-            _ => _ = self.dropped.fetch_add(1, Relaxed),
-        }
-    }
-}
-
-impl Drop for Log {
-    /// Waits a little for the last lines to be written.
-    fn drop(&mut self) {
-        self.lines = None;
-        let _ = self.written.recv_timeout(FLUSH);
+        let line = format!("{time} {level} conclave::guard: {message} {fields}\n");
+        self.lines.put(line.into_bytes());
     }
 }
 
@@ -97,6 +68,8 @@ fn date(day: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -34,17 +34,20 @@ pub fn dispatch(cli: Cli) -> ExitCode {
             Ok(exit::SUCCESS)
         }
     };
-    ExitCode::from(result.unwrap_or_else(|error| fail(&error)))
+    ExitCode::from(result.unwrap_or_else(|error| {
+        let (code, words) = failure(&error);
+        say(&words);
+        code
+    }))
 }
 
-/// Prints an error with its causes; returns the exit status that it stands for.
-fn fail(error: &anyhow::Error) -> u8 {
+/// The exit status that an error stands for, and the error with its causes.
+fn failure(error: &anyhow::Error) -> (u8, String) {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
-        say(&errors.to_string());
-        return exit::USAGE;
+        return (exit::USAGE, errors.to_string());
     }
-    say(&format!("conclave: {error:#}"));
-    if error.downcast_ref::<Usage>().is_some() { exit::USAGE } else { exit::FAILURE }
+    let code = if error.downcast_ref::<Usage>().is_some() { exit::USAGE } else { exit::FAILURE };
+    (code, format!("conclave: {error:#}"))
 }
 
 /// An error that starting again will not mend.

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_guard::{DaemonLock, GuardConfig};
+use conclave_guard::{DaemonLock, GuardConfig, Lines, LinesEnd};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Cli, exit};
 use crate::commands::{say, say_warnings};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Warning};
 use crate::daemon::{self, BUILT_IN, Ended, StartError};
 use crate::podmaster::{self, Parsed};
 
@@ -71,18 +72,38 @@ fn forget_store(config: &Config) -> Result<()> {
 /// The daemon, with what the guard was called with.
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     let program = std::iter::once(OsString::from("conclave"));
-    let (config, verbosity) = match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
-        Ok(cli::Command::Run { config, .. }) => {
-            let text = config::read(&config)?;
-            (config::parse_again(&config, &text, &BUILT_IN)?.0, 0)
+    let (config, warnings, verbosity) =
+        match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
+            Ok(cli::Command::Run { config, .. }) => {
+                let (config, warnings) =
+                    config::parse_again(&config, &config::read(&config)?, &BUILT_IN)?;
+                (config, warnings, 0)
+            }
+            Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
+                Parsed::Run(it) => (it.config, it.warnings, it.verbosity),
+                Parsed::Help(_) => bail!("the daemon is started by its guard"),
+            },
+            _ => bail!("the daemon is started by its guard; use `conclave run`"),
+        };
+    let (log, _written_at_the_end) = start_log(verbosity)?;
+    for Warning(problem) in warnings {
+        let place = problem.place.map(tracing::field::display);
+        warn!(place, message = problem.message, "configuration");
+    }
+    let (code, words) = match live(config) {
+        Ok(ended) => tell(&ended),
+        Err(error) => {
+            let (code, words) = super::failure(&error);
+            (code, Some(words))
         }
-        Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
-            Parsed::Run(podmaster) => (podmaster.config, podmaster.verbosity),
-            Parsed::Help(_) => bail!("the daemon is started by its guard"),
-        },
-        _ => bail!("the daemon is started by its guard; use `conclave run`"),
     };
-    start_log(verbosity);
+    if let Some(words) = words {
+        log.put(format!("{words}\n").into_bytes());
+    }
+    Ok(code)
+}
+
+fn live(config: Config) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -92,48 +113,58 @@ pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     // What still hangs (a disk, a request) must not keep the process.
     runtime.shutdown_background();
     match ended {
-        Ok(ended) => Ok(tell(&ended)),
+        Ok(ended) => Ok(ended),
         Err(StartError::Config(errors)) => Err(errors.into()),
         Err(StartError::Store(error)) if error.is_final() => Err(super::Usage(error.into()).into()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The environment decides what is logged, then podmaster's `--v`.
-fn start_log(verbosity: u64) {
+/// Lines that may wait for a reader of standard error. They are enough for a moment's trouble, and
+/// little enough for what they take in memory.
+const LOG_BACKLOG: usize = 4096;
+
+/// The environment decides what is logged, then podmaster's `--v`. Nothing that logs ever waits
+/// for whoever reads: the loop would, and its session would end.
+fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
     let default = if verbosity >= 2 { "conclave=debug,info" } else { "info" };
     let filter =
         EnvFilter::try_from_env("CONCLAVE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let (lines, end) = Lines::to_stderr(LOG_BACKLOG).context("cannot start to log")?;
+    let writer = lines.clone();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
+    Ok((lines, end))
 }
 
-fn tell(ended: &Ended) -> u8 {
+/// The exit status, and what there is to say to whoever started the node.
+fn tell(ended: &Ended) -> (u8, Option<String>) {
     match ended {
-        Ended::Stopped => exit::SUCCESS,
+        Ended::Stopped => (exit::SUCCESS, None),
         // Neither is final: a guard that watches again starts another daemon.
-        Ended::Aborted | Ended::Unwatched => exit::FAILURE,
+        Ended::Aborted | Ended::Unwatched => (exit::FAILURE, None),
         Ended::NameTaken { nonce, addresses } => {
-            say(&format!(
+            let words = format!(
                 "conclave: another live daemon has this node's name: instance {nonce} at {}; give every node a name of its own (`node.name`, or podmaster's --whoami)",
                 addresses.join(", ")
-            ));
-            exit::NAME_TAKEN
+            );
+            (exit::NAME_TAKEN, Some(words))
         }
         Ended::StoreWentBack { known, seen } => {
-            say(&format!(
+            let words = format!(
                 "conclave: the store went back from revision {known} to {seen}: it was restored from a backup, or it is another; see that no two stores are in use, then start once with --accept-store"
-            ));
-            exit::OTHER_STORE
+            );
+            (exit::OTHER_STORE, Some(words))
         }
         Ended::OtherStore(what) => {
-            say(&format!(
+            let words = format!(
                 "conclave: {what}; check the endpoints, and if the store was replaced on purpose start once with --accept-store"
-            ));
-            exit::OTHER_STORE
+            );
+            (exit::OTHER_STORE, Some(words))
         }
     }
 }
