@@ -70,6 +70,35 @@ fn an_edit_made_while_no_daemon_lived_is_carried_over() -> Outcome {
 }
 
 #[test]
+fn an_edited_configuration_waits_for_somebody_to_start_the_node() -> Outcome {
+    let mut cluster = Cluster::three()?;
+    let leader = cluster.leader()?;
+    let (since, term) = (Instant::now(), cluster.term()?.expect("a term"));
+    let mut old = None;
+    // One that is broken, one that means something else, and none.
+    let other = "cluster: other\nstore: {embedded: {path: store.db}}\nelections: []\n";
+    for edited in [Some("elections: ["), Some(other), None] {
+        let file = cluster.node(&leader).root().join("conclave.yaml");
+        match edited {
+            Some(text) => fs::write(file, text)?,
+            None => fs::remove_file(file)?,
+        }
+        let daemon = cluster.node(&leader).daemon_after(old)?;
+        send(daemon, Signal::KILL)?;
+        old = Some(daemon);
+        cluster.node(&leader).daemon_after(old)?;
+        cluster.leads_for(&leader, TTL * 2)?;
+    }
+    assert_eq!(cluster.term()?.expect("a term").token, term.token, "the same term goes on");
+    assert_eq!(cluster.node(&leader).stop()?.code(), Some(0));
+    cluster.leader_after(&leader)?;
+    let story = cluster.finish()?;
+    let held = story.holdings(&EXCLUSIVE);
+    assert!(held[0].from < since && held.len() == 2, "it held on until it was stopped\n{story}");
+    Ok(())
+}
+
+#[test]
 fn a_term_that_runs_out_while_the_daemon_is_dead_is_withdrawn_by_the_guard() -> Outcome {
     let mut cluster = Cluster::three()?;
     let leader = cluster.leader()?;

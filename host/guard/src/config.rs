@@ -1,5 +1,6 @@
 //! What a guard is told, and why it could not do its work.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,9 +15,11 @@ use crate::page::DEFAULT_SLOTS;
 pub struct GuardConfig {
     /// The node's state directory: one pair of guard and daemon at a time.
     pub state_dir: PathBuf,
-    /// Starts the daemon. The guard adds to its environment, gives it a process group of its own and
-    /// no standard input.
+    /// Starts the daemon. The guard adds to its environment and gives it a process group of its own.
     pub command: Command,
+    /// What every daemon finds as its standard input, from the beginning: what must not change
+    /// between one daemon and the next. `None` stands for nothing.
+    pub input: Option<File>,
     /// The directories that exclusive manifests and role files are placed in, spelled as in the
     /// daemon's claims. Each gets a thread of its own; others share a few.
     pub destinations: Vec<PathBuf>,
@@ -34,6 +37,7 @@ impl GuardConfig {
         GuardConfig {
             state_dir: state_dir.into(),
             command,
+            input: None,
             destinations: Vec::new(),
             final_codes: Vec::new(),
             slots: DEFAULT_SLOTS,

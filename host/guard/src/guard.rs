@@ -149,7 +149,7 @@ impl Guard {
     fn set_up(config: GuardConfig, signals: Signals, log: Log) -> Result<Self, GuardError> {
         let setup = |what| move |source| GuardError::Setup { what, source };
         let now = Reading::now();
-        let GuardConfig { state_dir, mut command, destinations, slots, rhythm, .. } = config;
+        let GuardConfig { state_dir, mut command, input, destinations, slots, rhythm, .. } = config;
         let path = page_path(&state_dir)?;
         let page = PageFile::open_or_create(&path, slots)?;
         // Unique within a boot, as guards of one page take turns.
@@ -160,7 +160,7 @@ impl Guard {
         let lanes = Lanes::start(page.page, &destinations).map_err(setup("threads"))?;
         let program = command.get_program().to_string_lossy().into_owned();
         command.envs(page.environment());
-        let starter = Starter::new(command).map_err(setup("threads"))?;
+        let starter = Starter::new(command, input).map_err(setup("threads"))?;
         let timer = BootTimer::new().map_err(setup("timer"))?;
         do_chores(path).map_err(setup("threads"))?;
         signals.let_in().map_err(setup("signals"))?;

@@ -3,7 +3,8 @@
 //! Starting waits for the disk that the program is on. The guard must not: it has a deadline to
 //! keep, for which what an earlier daemon placed may still be in place.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -33,9 +34,9 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Starts the thread. The daemon gets a process group of its own: what the terminal sends on
-    /// Ctrl-C is for the guard to pass on, once.
-    pub(crate) fn new(mut command: Command) -> io::Result<Self> {
-        command.process_group(0).stdin(Stdio::null());
+    /// Ctrl-C is for the guard to pass on, once. `input` is its standard input, from the beginning.
+    pub(crate) fn new(mut command: Command, mut input: Option<File>) -> io::Result<Self> {
+        command.process_group(0);
         let (orders, received) = mpsc::sync_channel::<()>(1);
         let (outcome, outcomes) = mpsc::sync_channel(1);
         let finished = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -43,7 +44,7 @@ impl Starter {
         let tell = Arc::clone(&finished);
         thread::Builder::new().name("start".to_owned()).spawn(move || {
             for () in received {
-                if outcome.send(start(&mut command)).is_err() {
+                if outcome.send(start(&mut command, input.as_mut())).is_err() {
                     return;
                 }
                 // It fails only when the count would overflow, and then it is readable anyway.
@@ -83,7 +84,15 @@ impl AsFd for Starter {
     }
 }
 
-fn start(command: &mut Command) -> io::Result<Started> {
+fn start(command: &mut Command, input: Option<&mut File>) -> io::Result<Started> {
+    command.stdin(match input {
+        None => Stdio::null(),
+        Some(input) => {
+            // The daemon before has read it, and the position is everybody's.
+            input.rewind()?;
+            Stdio::from(input.try_clone()?)
+        }
+    });
     let mut child = letting_in(|| command.spawn())??;
     let pid = Pid::from_child(&child);
     match pidfd_open(pid, PidfdFlags::empty()) {

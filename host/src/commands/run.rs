@@ -1,14 +1,19 @@
 //! `conclave run` and `conclave podmaster`: the guard, and the daemon that it starts.
 //!
-//! The guard reads the configuration too, so that mistakes are told by the process that the
-//! operator started, but it loads no policy and opens no store: it stays tiny.
+//! The guard reads the configuration, so that mistakes are told by the process that the operator
+//! started, and hands the same text to every daemon that it starts: an edit takes effect when
+//! somebody starts the node anew and is there to see it, not when a daemon happens to die. It
+//! loads no policy and opens no store: it stays tiny.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use conclave_guard::{DaemonLock, GuardConfig, Lines, LinesEnd};
+use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -20,12 +25,13 @@ use crate::podmaster::{self, Parsed};
 
 /// `conclave run --config FILE`.
 pub(super) fn guard_config(file: &Path, accept_store: bool) -> Result<u8> {
-    let (config, warnings) = config::load(file, &BUILT_IN)?;
+    let text = config::read(file)?;
+    let (config, warnings) = config::parse(file, &text, &BUILT_IN)?;
     say_warnings(&warnings);
     if accept_store {
         forget_store(&config)?;
     }
-    guard(&config, &["run".into(), "--config".into(), file.into()])
+    guard(&config, &["run".into(), "--config".into(), file.into()], &text)
 }
 
 /// `conclave podmaster FLAGS…`.
@@ -41,19 +47,39 @@ pub(super) fn guard_podmaster(arguments: &[OsString]) -> Result<u8> {
     say(&format!("conclave: {}", podmaster::OVERLAP_NOTICE));
     let mut call = vec![OsString::from("podmaster")];
     call.extend_from_slice(arguments);
-    guard(&podmaster.config, &call)
+    guard(&podmaster.config, &call, "")
 }
 
-/// Starts the daemon under a guard and stays as the guard. `call` is what the daemon is told.
-fn guard(config: &Config, call: &[OsString]) -> Result<u8> {
+/// Starts the daemon under a guard and stays as the guard. `call` is what the daemon is told, and
+/// `text` the configuration that it finds as its standard input.
+fn guard(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.arg("daemon").args(call);
     let mut guard = GuardConfig::new(config.state_directory.clone(), command);
     guard.destinations = config.exclusive_directories();
     guard.slots = config.exclusive_slots();
+    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
     guard.final_codes = vec![exit::USAGE, exit::NAME_TAKEN, exit::OTHER_STORE];
     Ok(conclave_guard::run(guard)?)
+}
+
+/// A file that no disk and no editor gets at.
+fn in_memory(text: &str) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("configuration", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+/// What the guard hands to its daemons.
+fn handed_over() -> Result<String> {
+    let input = std::io::stdin();
+    if FileType::from_raw_mode(fstat(&input)?.st_mode) != FileType::RegularFile {
+        bail!("the daemon is started by its guard; use `conclave run`");
+    }
+    let mut text = String::new();
+    input.lock().read_to_string(&mut text).context("cannot read the configuration")?;
+    Ok(text)
 }
 
 /// The operator accepts a store that was restored or replaced: what is known of the old one goes.
@@ -72,11 +98,11 @@ fn forget_store(config: &Config) -> Result<()> {
 /// The daemon, with what the guard was called with.
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     let program = std::iter::once(OsString::from("conclave"));
+    let text = handed_over()?;
     let (config, warnings, verbosity) =
         match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
             Ok(cli::Command::Run { config, .. }) => {
-                let (config, warnings) =
-                    config::parse_again(&config, &config::read(&config)?, &BUILT_IN)?;
+                let (config, warnings) = config::parse_again(&config, &text, &BUILT_IN)?;
                 (config, warnings, 0)
             }
             Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
