@@ -134,7 +134,9 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Fingerprint), Fi
         .open(path)
         .map_err(FileError::of("open", path))?;
     let meta = file.metadata().map_err(FileError::of("look at", path))?;
-    let mut bytes = Vec::new();
+    // Room for all of it and the end, found by one more reading.
+    let room = usize::try_from(meta.len().min(limit)).unwrap_or(0) + 32;
+    let mut bytes = Vec::with_capacity(room);
     (&file).take(limit).read_to_end(&mut bytes).map_err(FileError::of("read", path))?;
     Ok((bytes, Fingerprint::of(&meta)))
 }

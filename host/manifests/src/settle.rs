@@ -316,6 +316,7 @@ impl Contest {
         let mut dirs = BTreeSet::new();
         let mut done = self.ready(&mut steps, token, tools);
         let mut rest = steps.into_iter();
+        let mut put = Vec::new();
         if done.is_ok() {
             for step in rest.by_ref() {
                 if step.cause != Cause::Keep {
@@ -327,8 +328,12 @@ impl Contest {
                     at = Instant::now();
                     dirs.insert(step.target.dir().to_owned());
                 }
-                self.hold(step, Some(token), tools);
+                put.push(step);
             }
+        }
+        // The account is kept, and files read back, when nothing waits for it any more.
+        for step in put {
+            self.hold(step, Some(token), tools);
         }
         for step in rest {
             self.drop_step(step, tools);
