@@ -48,6 +48,14 @@ pub enum Action {
         /// What it may depend on; the view names the election.
         view: Box<View>,
     },
+    /// A term may begin here in a moment: get ready, as far as nobody can see it.
+    /// [`Lead`](Self::Lead) need not follow.
+    Prepare {
+        /// Which election.
+        election: ElectionName,
+        /// The term, once its key has been seen; until it is read back, it proves nothing.
+        token: Option<Token>,
+    },
     /// This node leads: put exclusive effects in place, each only while the term is valid.
     Lead {
         /// Which election.

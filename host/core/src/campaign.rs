@@ -249,6 +249,9 @@ impl Election {
             let rewrite = Request::RewriteLeader { election, node: me, session, modified, record };
             (Step::Rewrite, rewrite)
         } else {
+            if !adopted {
+                node.act(Action::Prepare { election: election.clone(), token: Some(token) });
+            }
             (Step::ReadBack, Request::ReadLeader { election })
         };
         let op = node.send(Purpose::Election(self.name.clone(), step), request);

@@ -282,7 +282,7 @@ impl Election {
     }
 
     /// A standing offer to this node is accepted by naming it in the candidacy.
-    fn accept_offers(&mut self, node: &Node) {
+    fn accept_offers(&mut self, node: &mut Node) {
         if !self.eligible(node) || !matches!(self.state, State::Watching) {
             return;
         }
@@ -291,8 +291,10 @@ impl Election {
             && let Some(offer) = leader.term.and_then(|term| term.offer.as_ref())
             && offer.to == *node.me()
             && offer.id.token == leader.token
+            && self.accepted != Some(offer.id)
         {
             self.accepted = Some(offer.id);
+            node.act(Action::Prepare { election: self.name.clone(), token: None });
         }
     }
 
@@ -412,7 +414,11 @@ impl Election {
     fn tell(&mut self, node: &mut Node) {
         match &self.state {
             State::Watching | State::Taking { .. } => {}
-            State::Confirming(confirming) if !confirming.adopted => {}
+            State::Confirming(confirming) if !confirming.adopted => {
+                if !confirming.rewrite && self.told.is_some() {
+                    return; // one reading later it leads, or follows whoever does
+                }
+            }
             State::Holding(holding) if !holding.placed() => {}
             _ => {
                 self.told = None;

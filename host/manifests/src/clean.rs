@@ -102,6 +102,10 @@ impl Cleaner<'_> {
             if let Err(error) = files::remove(&target.staged()) {
                 tracing::warn!(error = phrase(&error), "a staged file stays behind");
             }
+            files::sweep_prepared(target.dir());
+        }
+        for directory in &set.directories {
+            files::sweep_prepared(&directory.destination);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::files::Target;
 use crate::held::Held;
 use crate::ledger::{LedgerEntry, LedgerFile};
 use crate::manifest::{Manifest, Scope};
+use crate::prepare::Preparation;
 use crate::role_file::RoleFile;
 use crate::settings::{ElectionManifests, Handling, ManifestDirectory};
 use crate::source::{Contents, Source};
@@ -87,6 +88,8 @@ pub(crate) struct Contest {
     pub(crate) placements: Option<BTreeMap<String, Placement>>,
     /// What of ours is in place, by destination.
     pub(crate) held: BTreeMap<PathBuf, Held>,
+    /// What is ready for a term that may begin.
+    pub(crate) preparation: Preparation,
     /// What inotify named since the last look.
     pub(crate) suspects: BTreeSet<PathBuf>,
     /// What the last settling found wrong.
@@ -147,6 +150,7 @@ impl Contest {
             stand: Stand::Untold,
             placements: None,
             held,
+            preparation: Preparation::default(),
             suspects: BTreeSet::new(),
             problems: Vec::new(),
             failed: None,
@@ -180,6 +184,7 @@ impl Contest {
     /// Takes a stand, and what the policy answers for it.
     pub(crate) fn take_stand(&mut self, stand: Stand) {
         self.closed = None;
+        self.preparation.end();
         if self.stand != stand {
             self.stand = stand;
             self.placed = None;

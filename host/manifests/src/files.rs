@@ -11,11 +11,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 
-use crate::error::FileError;
+use crate::error::{FileError, phrase};
 
 /// The directory for staging, inside each destination directory: the same file system, and a dot
 /// name that no kubelet reads.
 pub(crate) const STAGING: &str = ".conclave";
+
+/// How the names of what waits for a term in the staging directory end.
+const PREPARED: &str = "prepared";
 
 /// How many changed files are kept in the state directory's `saved/`. A tool that fights over a
 /// file must not fill the disk.
@@ -53,6 +56,11 @@ impl Target {
     /// Where its next content is staged.
     pub(crate) fn staged(&self) -> PathBuf {
         self.beside("staged")
+    }
+
+    /// Where content waits that was made ready for a term which may begin.
+    pub(crate) fn prepared(&self) -> PathBuf {
+        self.beside(PREPARED)
     }
 
     /// Where the file that says `standby` waits while a role file says `leader`.
@@ -149,6 +157,18 @@ pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
             // What could not be written whole is of no use; the error is the news.
             let _ = fs::remove_file(path);
         })
+}
+
+/// Removes what an earlier daemon made ready and did not use. What another daemon that uses the
+/// same directory has just made ready may go too; then it makes it again.
+pub(crate) fn sweep_prepared(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir.join(STAGING)) else { return };
+    let paths = entries.flatten().map(|entry| entry.path());
+    for path in paths.filter(|path| path.extension().is_some_and(|end| end == PREPARED)) {
+        if let Err(error) = remove(&path) {
+            tracing::warn!(error = phrase(&error), "a prepared file stays behind");
+        }
+    }
 }
 
 /// Creates a file that was not there a moment ago: no link is followed, no open file shared.

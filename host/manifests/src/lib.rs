@@ -27,6 +27,7 @@ mod ledger;
 mod manifest;
 mod manifests;
 mod memory;
+mod prepare;
 mod reader;
 mod render;
 mod role;

@@ -83,6 +83,20 @@ impl Manifests {
         self.send(election, Message::Lead { election: election.clone(), token, placements })
     }
 
+    /// A term may begin here in a moment: copies of the exclusive manifests are made, so that
+    /// [`lead`](Self::lead) has less to do, and once the term is known the ledger is told ahead.
+    /// Nothing is put in place, and what is not used soon goes away by itself.
+    ///
+    /// # Errors
+    /// When the election is not configured.
+    pub fn prepare(
+        &self,
+        election: &ElectionName,
+        token: Option<Token>,
+    ) -> Result<(), ManifestsError> {
+        self.send(election, Message::Prepare { election: election.clone(), token })
+    }
+
     /// This node does not lead: what runs everywhere is put in place, and the role file says who
     /// leads. Anything exclusive that is still in place is withdrawn.
     ///

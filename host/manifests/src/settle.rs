@@ -16,6 +16,7 @@ use crate::gate::{Effect, Gate, GateError, Slot};
 use crate::held::{Condition, Held};
 use crate::ledger::{LedgerEntry, LedgerError, LedgerFile};
 use crate::manifest::Content;
+use crate::prepare::Copy;
 use crate::role_file::{RoleFileError, Written};
 use crate::withdraw::release;
 
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     suspect_role: bool,
     /// What the ledger must say first.
     pub(crate) entries: Vec<LedgerEntry>,
+    /// What to make ready for a term that may begin.
+    pub(crate) copies: Vec<Copy>,
 }
 
 /// One file to put in place, or to take into our care as it is.
@@ -115,6 +118,7 @@ impl Contest {
             };
             plan.entries.extend(steps.iter().map(entry));
         }
+        self.plan_preparation(&mut plan);
         plan
     }
 
@@ -363,8 +367,7 @@ impl Contest {
             }
         }
         for step in steps.iter().filter(|step| step.cause != Cause::Keep) {
-            files::create_staging(step.target.dir())?;
-            files::stage(&step.target.staged(), &step.content.bytes, step.content.mode)?;
+            self.stage(&step.target, &step.content)?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(crate) enum Message {
     Lead { election: ElectionName, token: Token, placements: Vec<Placement> },
     Follow { election: ElectionName, holder: Option<(NodeName, Token)>, placements: Vec<Placement> },
     Place { election: ElectionName, placements: Vec<Placement> },
+    Prepare { election: ElectionName, token: Option<Token> },
     Withdraw { election: ElectionName, op: OpId },
     Read { election: ElectionName, report: Report },
     Changed(Change),
@@ -162,6 +163,10 @@ impl Worker {
                 self.with(&election, |contest| contest.place(placements));
                 election
             }
+            Message::Prepare { election, token } => {
+                self.with(&election, |contest| contest.preparation.expect(token));
+                election
+            }
             Message::Read { election, report } => {
                 self.with(&election, |contest| contest.read(report));
                 election
@@ -258,9 +263,11 @@ impl Worker {
         }
         self.enter(&mut plans);
         let overdue = now.saturating_duration_since(self.started) >= shared.rescan;
-        for (election, plan) in plans {
+        for (election, mut plan) in plans {
             if let Some(contest) = self.contests.get_mut(&election) {
+                contest.prepare(&mut plan, shared.rescan);
                 contest.carry_out(plan, &mut tools);
+                contest.clear_preparation(&mut tools);
                 contest.tell(&self.probes, overdue, &|event| (shared.emit)(event));
             }
         }

@@ -62,7 +62,7 @@ impl World {
                 let event = Event::StopChecked { op, stopped };
                 self.schedule(n, 5_000, Happening::Deliver(event));
             }
-            Action::Follow { .. } => {}
+            Action::Follow { .. } | Action::Prepare { .. } => {}
             Action::Notice(notice) => {
                 let name = self.nodes[n].name.clone();
                 self.notices.push((self.now, name, notice));

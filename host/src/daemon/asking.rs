@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::view::{NodeView, Placement, View};
-use conclave_core::{ElectionName, Event, OpId};
+use conclave_core::{ElectionName, Event, OpId, Token};
 use tracing::{error, info};
 
 use crate::config::OnPolicyFailure;
-use crate::daemon::placing::{Question, Wish};
+use crate::daemon::placing::{Ahead, Question, Wish};
 use crate::daemon::policies::{Binding, PolicySet};
 use crate::daemon::promise::Promise;
 use crate::daemon::shell::{Input, Shell};
@@ -95,9 +95,32 @@ impl Shell {
     }
 
     pub(super) fn want(&mut self, election: &ElectionName, wish: Wish) {
-        if let Some(question) = self.places.wish(election, wish) {
-            self.ask_placement(election, question);
+        let Some(question) = self.places.wish(election, wish) else { return };
+        match self.places.answered_ahead(election, || self.core.view(election)) {
+            Some(placements) => self.placed(election, question.number, Ok(placements)),
+            None => self.ask_placement(election, question),
         }
+    }
+
+    /// A term may begin: has the manifest loop get ready, and asks the policy ahead what would run.
+    pub(super) fn prepare(&mut self, election: &ElectionName, token: Option<Token>) {
+        if let Err(error) = self.manifests.prepare(election, token) {
+            // Terms of elections that are no longer configured are only withdrawn.
+            error!(%election, %error, "the manifest loop does not know this election");
+        }
+        let Some(token) = token else { return };
+        let Some(binding) = self.policies.binding(election) else { return };
+        let Some(question) = self.places.question_ahead(election) else { return };
+        let (view, node, election) = (self.core.view(election), self.node_view(), election.clone());
+        let inputs = self.inputs.clone();
+        // Nobody waits for this answer: where the term begins without it, the policy is asked then.
+        tokio::task::spawn_blocking(move || {
+            let Question { number, role, manifests } = question;
+            if let Ok(placements) = binding.place(&view, &node, role, &manifests) {
+                let ahead = Ahead { token, view, placements };
+                let _ = inputs.send(Input::PlacedAhead { election, number, ahead });
+            }
+        });
     }
 
     /// Nothing is placed, and nothing of an adopted term is touched, before there is a policy to

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use conclave_core::view::{ManifestView, Role};
+use conclave_core::view::{ManifestView, Placement, Role, View};
 use conclave_core::{ElectionName, NodeName, Token};
 
 /// What the core wants of an election's manifests.
@@ -39,6 +39,15 @@ pub(crate) struct Question {
     pub(crate) manifests: Vec<ManifestView>,
 }
 
+/// What the policy answered ahead of a term that may begin.
+#[derive(Clone, Debug)]
+pub(crate) struct Ahead {
+    pub(crate) token: Token,
+    /// What it was asked about.
+    pub(crate) view: View,
+    pub(crate) placements: Vec<Placement>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Place {
     wish: Option<Wish>,
@@ -46,6 +55,8 @@ struct Place {
     number: u64,
     /// `None` until the manifest loop has looked at every source.
     manifests: Option<Vec<ManifestView>>,
+    /// Holds for the manifests and the policy of this number only.
+    ahead: Option<Ahead>,
     /// Counts the questions for a description.
     descriptions: u64,
 }
@@ -79,12 +90,41 @@ impl Places {
     ) -> Option<Question> {
         let place = self.0.entry(election.clone()).or_default();
         place.manifests = Some(manifests);
+        place.ahead = None;
         place.question()
+    }
+
+    /// The question that a term which may begin would bring.
+    pub(crate) fn question_ahead(&self, election: &ElectionName) -> Option<Question> {
+        let place = self.0.get(election)?;
+        let manifests = place.manifests.clone()?;
+        Some(Question { number: place.number, role: Role::Leader, manifests })
+    }
+
+    /// Keeps what was answered to it, unless anything has changed since.
+    pub(crate) fn keep_ahead(&mut self, election: &ElectionName, number: u64, ahead: Ahead) {
+        if let Some(place) = self.0.get_mut(election).filter(|place| place.number == number) {
+            place.ahead = Some(ahead);
+        }
+    }
+
+    /// The answer to a question, if it was asked ahead and all is as it was then.
+    pub(crate) fn answered_ahead(
+        &mut self,
+        election: &ElectionName,
+        view: impl FnOnce() -> View,
+    ) -> Option<Vec<Placement>> {
+        let place = self.0.get_mut(election)?;
+        let ahead = place.ahead.take()?;
+        let Some(Wish::Lead { token }) = place.wish else { return None };
+        (ahead.token == token && ahead.view == view()).then_some(ahead.placements)
     }
 
     /// The same question anew: the policy is another one, or did not answer.
     pub(crate) fn again(&mut self, election: &ElectionName) -> Option<Question> {
-        self.0.get_mut(election)?.question()
+        let place = self.0.get_mut(election)?;
+        place.ahead = None;
+        place.question()
     }
 
     /// What a policy is to describe, and the number of that question.
@@ -148,6 +188,50 @@ mod tests {
         assert!(places.answered(&e, second.number).is_some());
         places.wish(&e, Wish::Withdraw);
         assert!(places.again(&e).is_none());
+    }
+
+    #[test]
+    fn an_answer_given_ahead_counts_for_that_term_only_and_while_nothing_changed() {
+        let e = ElectionName::from("e");
+        let view = |paused| View {
+            election: e.clone(),
+            me: "a".into(),
+            candidates: Vec::new(),
+            incumbent: None,
+            previous: None,
+            transfer: None,
+            paused,
+        };
+        let ahead =
+            |token| Ahead { token: Token(token), view: view(false), placements: Vec::new() };
+        let lead = |token| Wish::Lead { token: Token(token) };
+        for (what, asked, change, led, paused, expected) in [
+            ("the term came as expected", 7, None, 7, false, true),
+            ("another term came", 7, None, 8, false, false),
+            ("the view changed", 7, None, 7, true, false),
+            ("the sources changed", 7, Some("sources"), 7, false, false),
+            ("the policy changed", 7, Some("policy"), 7, false, false),
+        ] {
+            let mut places = Places::default();
+            assert!(places.question_ahead(&e).is_none(), "sources are not known yet");
+            places.wish(&e, Wish::Follow { holder: None });
+            places.manifests(&e, Vec::new());
+            let question = places.question_ahead(&e).unwrap();
+            assert_eq!(question.role, Role::Leader);
+            places.keep_ahead(&e, question.number, ahead(asked));
+            match change {
+                Some("sources") => drop(places.manifests(&e, Vec::new())),
+                Some(_) => drop(places.again(&e)),
+                None => {}
+            }
+            if change.is_some() {
+                places.keep_ahead(&e, question.number, ahead(asked)); // it comes too late
+            }
+            places.wish(&e, lead(led)).unwrap();
+            let answered = places.answered_ahead(&e, || view(paused));
+            assert_eq!(answered.is_some(), expected, "{what}");
+            assert!(places.answered_ahead(&e, || view(false)).is_none(), "{what}: once only");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
 use crate::daemon::notices;
 use crate::daemon::phrase::phrase;
-use crate::daemon::placing::{Places, Wish};
+use crate::daemon::placing::{Ahead, Places, Wish};
 use crate::daemon::policies::PolicySet;
 use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
@@ -65,6 +65,8 @@ pub(crate) enum Input {
         facts: Result<Attributes, String>,
         policy: PolicyVersion,
     },
+    /// A policy said what would run in a term that may begin.
+    PlacedAhead { election: ElectionName, number: u64, ahead: Ahead },
     /// A policy placed manifests.
     Placed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
     /// A policy that failed is to be asked again.
@@ -230,6 +232,10 @@ impl Shell {
             }
             Input::AskAnew(election) => {
                 self.ask_anew(&election);
+                None
+            }
+            Input::PlacedAhead { election, number, ahead } => {
+                self.places.keep_ahead(&election, number, ahead);
                 None
             }
             Input::Placed { election, number, result } => {
@@ -398,6 +404,7 @@ impl Shell {
             }
             Action::Extend { session, deadline } => self.extend(session, deadline),
             Action::Rank { op, view } => self.rank(op, *view),
+            Action::Prepare { election, token } => self.prepare(&election, token),
             Action::Lead { election, token, .. } => {
                 self.memory.token(&election, token);
                 self.want(&election, Wish::Lead { token });

@@ -11,7 +11,7 @@ fn a_candidate_takes_a_vacant_election_and_acts_only_after_reading_back() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "follow a, read"),
+            (Applied("take"), "prepare, read"),
             (Applied("read"), "lead, rank"),
         ],
     );
@@ -152,7 +152,7 @@ fn a_taken_key_that_is_not_the_lowest_is_given_up_without_placing() {
     play(
         &mut scene,
         &[
-            (Applied("take"), "read"),
+            (Applied("take"), "prepare, read"),
             (Applied("read"), "withdraw"),
             (Withdrawn(Ok(())), "resign"),
             (Applied("resign"), "follow nobody"),
@@ -173,7 +173,7 @@ fn a_take_of_unknown_outcome_that_was_applied_is_rewritten_before_it_counts() {
             (After(20), "rewrite"),
             (Unknown("rewrite"), ""),
             (After(40), "rewrite"),
-            (Applied("rewrite"), "read"),
+            (Applied("rewrite"), "prepare, read"),
             (Applied("read"), "lead, rank"),
         ],
     );
@@ -204,9 +204,9 @@ fn an_offer_is_accepted_and_the_handed_over_term_needs_no_rewriting() {
     play(
         &mut Scene::following(settings()),
         &[
-            (OffersToUs, "accept"),
+            (OffersToUs, "prepare, accept"),
             (Applied("accept"), ""),
-            (HandsOverToUs, "follow a, read"),
+            (HandsOverToUs, "prepare, read"),
             (Applied("read"), "lead, rank"),
         ],
     );

@@ -30,8 +30,8 @@ fn a_takeover_delay_is_waited_out_before_placing() {
         &[
             (Ended("b"), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            (Applied("take over"), "follow a, read"),
-            (Applied("read"), "rank"),
+            (Applied("take over"), "prepare, read"),
+            (Applied("read"), "rank, follow a"),
             (Ranked(Ok(&["a"])), ""),
             (After(799), ""),
             (After(1), "lead"),
@@ -49,8 +49,8 @@ fn what_is_unserved_of_a_delay_is_left_to_the_successor() {
         &[
             (Ended("b"), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            (Applied("take over"), "follow a, read"),
-            (Applied("read"), "rank"),
+            (Applied("take over"), "prepare, read"),
+            (Applied("read"), "rank, follow a"),
             (Ranked(Ok(&["a"])), ""),
             (After(500), ""),
             (Stop, "withdraw"),
@@ -70,9 +70,9 @@ fn nothing_is_placed_for_a_term_that_is_about_to_go() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "follow a, read"),
+            (Applied("take"), "prepare, read"),
             (Cordon(true), ""),
-            (Applied("read"), "rank"),
+            (Applied("read"), "rank, follow a"),
             (Ranked(Ok(&["a"])), "withdraw"),
         ],
     );

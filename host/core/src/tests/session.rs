@@ -94,7 +94,7 @@ fn nothing_is_taken_or_kept_on_an_adopted_session_before_a_beat_is_confirmed() {
             (Applied("candidacy"), ""),
             (Silence(1_000), ""),
             (Applied("beat"), "rewrite"),
-            (Applied("rewrite"), "read"),
+            (Applied("rewrite"), "prepare, read"),
             (Applied("read"), "lead, rank"),
         ],
     );
@@ -108,7 +108,7 @@ fn a_found_key_is_kept_while_fitness_is_unknown_and_nothing_is_placed() {
         &[
             (Applied("list"), "follow a"),
             (Applied("beat"), "rewrite"),
-            (Applied("rewrite"), "read"),
+            (Applied("rewrite"), "prepare, read"),
             (Applied("read"), ""),
             (Fit(true), ""),
             (Described, "lead, rank, candidacy"),
@@ -150,8 +150,8 @@ fn a_found_key_that_is_given_up_still_owes_the_delay_that_it_may_not_have_served
         &[
             (Ended("b"), "rank"),
             (Ranked(Ok(&["a"])), "take over"),
-            (Applied("take over"), "read, follow a"),
-            (Applied("read"), "rank"),
+            (Applied("take over"), "prepare, read"),
+            (Applied("read"), "rank, follow a"),
         ],
     );
     let mut scene = Scene::adopting(earlier, settings, false);
@@ -182,7 +182,7 @@ fn a_found_key_that_is_held_and_given_up_before_placing_counts_as_placed_for() {
         &[
             (Applied("list"), "follow a"),
             (Applied("beat"), "rewrite"),
-            (Applied("rewrite"), "read"),
+            (Applied("rewrite"), "prepare, read"),
             (Applied("read"), ""),
             (Stop, "rank"),
             (Ranked(Ok(&["a"])), "withdraw"),
@@ -233,8 +233,8 @@ fn a_store_that_went_back_is_refused_after_everything_is_withdrawn() {
         &[
             (Applied("candidacy"), "rank"),
             (Ranked(Ok(&["a"])), "take"),
-            (Applied("take"), "follow a, read"),
-            (Applied("read"), "session lost, exit: store went back"),
+            (Applied("take"), "prepare, read"),
+            (Applied("read"), "session lost, follow a, exit: store went back"),
         ],
     );
 }

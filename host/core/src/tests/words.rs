@@ -72,6 +72,7 @@ pub(super) fn phrase(action: &Action) -> Option<String> {
         Action::Send { request: Request::Beat { .. } | Request::List, .. } => return None,
         Action::Send { request, .. } => name(request),
         Action::Rank { .. } => "rank".to_owned(),
+        Action::Prepare { .. } => "prepare".to_owned(),
         Action::Lead { adopted: false, .. } => "lead".to_owned(),
         Action::Lead { adopted: true, .. } => "lead on".to_owned(),
         Action::Follow { holder: None, .. } => "follow nobody".to_owned(),
