@@ -130,8 +130,9 @@ pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
 }
 
 fn live(config: Config) -> Result<Ended> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread for the loop and the store's connections: between threads, every step of a
+    // handover would wait for another to wake up. What blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

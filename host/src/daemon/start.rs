@@ -233,7 +233,8 @@ async fn live(
     if timeout(LAST_WRITES, memory.finish()).await.is_err() {
         warn!("the daemon's memory could not be written in time");
     }
-    if !tokio::task::block_in_place(|| manifests.stop(LAST_WRITES)) {
+    let stopping = tokio::task::spawn_blocking(|| manifests.stop(LAST_WRITES));
+    if !stopping.await.unwrap_or(false) {
         warn!("the manifest loop's last writes did not finish in time");
     }
     Ok(ended)
