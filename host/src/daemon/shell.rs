@@ -384,8 +384,11 @@ impl Shell {
         leads && self.attached.page.session().is_some_and(|s| s.stands(Reading::now()))
     }
 
+    /// What is only told comes last: a log that is slow must not make the store wait.
     fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
+        let (told, done): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::Notice(_)));
+        for action in done.into_iter().chain(told) {
             self.run_action(action);
         }
     }
