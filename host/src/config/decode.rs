@@ -104,6 +104,7 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = kind(&expected.to_string()).to_owned();
         Fault::new(format!("expected {expected}, found {}", name(found)), None)
     }
 
@@ -125,6 +126,19 @@ impl de::Error for Fault {
             None => format!("the fields here are {}", quoted(expected.iter().copied())),
         };
         Fault::new(format!("unknown field `{field}`"), Some(help))
+    }
+}
+
+/// serde's words for what it expects, in those of somebody who writes YAML.
+fn kind(expected: &str) -> &str {
+    match expected {
+        // `yes` and `no` were truth values in older YAML, and are text now.
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        "a string" => "text",
+        "u32" | "u64" => "a whole number",
+        other => other,
     }
 }
 
@@ -206,6 +220,19 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         self.deserialize_string(visitor)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.value {
+            // serde would also take the fields' values in their order.
+            Value::Sequence(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -228,7 +255,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+        seq tuple tuple_struct map identifier ignored_any
     }
 }
 

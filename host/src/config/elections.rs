@@ -71,10 +71,7 @@ fn election(
         let (message, help) = unknown_policy(&policy, policies);
         r.wrong(&path.key("policy"), message, help);
     }
-    let policy_config = match written.policy_config {
-        None | Some(serde_json::Value::Null) => serde_json::Value::Object(serde_json::Map::new()),
-        Some(config) => config,
-    };
+    let policy_config = policy_config(r, written.policy_config, &path.key("policy_config"));
     let nothing = written.manifests.as_ref().is_none_or(Vec::is_empty)
         && written.manifest_directory.is_none()
         && written.role_file.is_none();
@@ -95,6 +92,7 @@ fn election(
     let config = ElectionConfig {
         name: ElectionName::new(name),
         policy,
+        places: places(r, path, &policy_config),
         policy_config,
         on_policy_failure: written.on_policy_failure.unwrap_or_default(),
         manifests,
@@ -105,18 +103,63 @@ fn election(
         overlap_accepted: written.overlap.is_some(),
         role_file,
         on_stuck: written.on_stuck,
-        places: places(r, path),
     };
     warn_of_overlap(r, path, &config);
     Some(config)
 }
 
-fn places(r: &Resolver<'_>, path: &Path) -> ElectionPlaces {
+/// What the policy is configured with: an object, whatever was written.
+fn policy_config(
+    r: &mut Resolver<'_>,
+    written: Option<serde_json::Value>,
+    path: &Path,
+) -> serde_json::Value {
+    match written {
+        None | Some(serde_json::Value::Null) => {}
+        Some(config) if config.is_object() => return config,
+        Some(_) => r.wrong(
+            path,
+            format!("{path} is not a mapping"),
+            "write the policy's settings as fields, for instance `policy_config: {prefer: [a]}`",
+        ),
+    }
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+fn places(r: &Resolver<'_>, path: &Path, policy_config: &serde_json::Value) -> ElectionPlaces {
     let place = |field: &str, part| r.document.place(&path.key(field), part);
+    let mut settings = BTreeMap::new();
+    settings_of(r, &path.key("policy_config"), String::new(), policy_config, &mut settings);
     ElectionPlaces {
         election: place("name", Part::Value),
         policy: place("policy", Part::Value),
         policy_config: place("policy_config", Part::Key),
+        settings,
+    }
+}
+
+/// Notes where everything inside a policy's configuration stands, by JSON pointer.
+fn settings_of(
+    r: &Resolver<'_>,
+    path: &Path,
+    pointer: String,
+    value: &serde_json::Value,
+    settings: &mut BTreeMap<String, Place>,
+) {
+    let mut note = |path: Path, step: &str, value| {
+        let pointer = format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"));
+        settings.extend(r.document.place(&path, Part::Key).map(|place| (pointer.clone(), place)));
+        settings_of(r, &path, pointer, value, settings);
+    };
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| note(path.key(name), name, value));
+        }
+        serde_json::Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(at, value)| note(path.index(at), &at.to_string(), value));
+        }
+        _ => {}
     }
 }
 

@@ -262,6 +262,23 @@ pub struct ElectionPlaces {
     pub policy: Option<Place>,
     /// Its policy's configuration.
     pub policy_config: Option<Place>,
+    /// Everything inside that, by JSON pointer.
+    pub settings: BTreeMap<String, Place>,
+}
+
+impl ElectionPlaces {
+    /// Where a setting of the policy stands, by its JSON pointer; otherwise what is around it.
+    pub fn setting(&self, mut pointer: &str) -> Option<&Place> {
+        loop {
+            if let Some(place) = self.settings.get(pointer) {
+                return Some(place);
+            }
+            match pointer.rsplit_once('/') {
+                Some((around, _)) => pointer = around,
+                None => return self.policy_config.as_ref().or(self.policy.as_ref()),
+            }
+        }
+    }
 }
 
 /// When a configuration is read.

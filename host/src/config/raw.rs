@@ -191,6 +191,9 @@ pub(super) struct StopCheck {
     pub(super) within: Option<Span>,
 }
 
+/// No duration is longer: what is added to a time must stay one.
+const LONGEST_SPAN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// A duration such as `10s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
@@ -207,9 +210,13 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                humantime::parse_duration(text)
-                    .map(Span)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+                let span = humantime::parse_duration(text)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                if span > LONGEST_SPAN {
+                    let expected = &"a duration of a hundred years at most";
+                    return Err(E::invalid_value(de::Unexpected::Str(text), expected));
+                }
+                Ok(Span(span))
             }
         }
 

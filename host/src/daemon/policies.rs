@@ -289,7 +289,7 @@ fn patiently<T>(ask: impl Fn() -> Result<T, PolicyError>) -> Result<Option<T>, P
 /// What an election's policy says against its configuration and its manifests.
 fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<Problem> {
     let config = election.policy_config.to_string();
-    let place = election.places.policy_config.clone().or_else(|| election.places.policy.clone());
+    let place = election.places.setting("").cloned();
     let named = |text: String| format!("policy {}: {text}", election.policy);
     let said = match patiently(|| policy.validate(&election.name, &config)) {
         Err(error) => return vec![Problem::new(place, phrase(&error))],
@@ -304,7 +304,8 @@ fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<P
                 } else {
                     format!("{}: ", problem.path)
                 };
-                Problem::new(place.clone(), named(format!("{path}{}", problem.message)))
+                let place = election.places.setting(&problem.path).cloned();
+                Problem::new(place, named(format!("{path}{}", problem.message)))
             })
             .collect();
     }

@@ -102,7 +102,7 @@ error: elections[0].overlap: `agreed` means nothing here
    |              ^^^^^^
    = help: write `accepted`
 
-error: elections[0].manifests[0].exclusive: expected a boolean, found `maybe`
+error: elections[0].manifests[0].exclusive: expected `true` or `false`, found `maybe`
   --> /n/conclave.yaml:13:73
    |
 13 |       - {source: sources/scheduler.yaml, destination: pods/, exclusive: maybe}
@@ -276,6 +276,16 @@ fn single_mistakes() {
     let table = [
         ("cluster: test", "cluster: a/b", "the cluster's name `a/b` contains a slash"),
         ("cluster: test", "cluster: ''", "the cluster's name `` is empty"),
+        (
+            "{name: a}",
+            "[a]",
+            "node: expected the fields `name`, `labels` and `variables`, found a list",
+        ),
+        (
+            "cluster: test",
+            "cluster: test\ntimings: {minimum_term: 101y}",
+            "timings.minimum_term: expected a duration of a hundred years at most, found `101y`",
+        ),
         ("cluster: test", "cluster: ~", "cluster is empty"),
         ("{name: a}", "{name: ' a'}", "the node's name ` a` begins or ends with a blank"),
         (
@@ -381,7 +391,7 @@ fn single_mistakes() {
         (
             "state_directory: state",
             "policies: {limits: {fuel: -1}}",
-            "policies.limits.fuel: expected u64, found the number -1",
+            "policies.limits.fuel: expected a whole number, found the number -1",
         ),
         (
             "state_directory: state",
@@ -392,6 +402,16 @@ fn single_mistakes() {
             "state_directory: state",
             "timings: {clock_rate_error: 0.1}",
             "timings.clock_rate_error: expected a share such as `0.1%` or `500ppm`, found the number 0.1",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: {}",
+            "elections[0].fitness: expected a list, found a mapping",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    policy_config: [1]",
+            "elections[0].policy_config is not a mapping",
         ),
         (
             "name: masters",

@@ -89,6 +89,31 @@ fn assert_errors(text: &str, expected: &str) {
 }
 
 #[test]
+fn a_policys_setting_is_found_where_it_stands() {
+    let text = GOOD.replacen(
+        "name: masters",
+        "name: masters\n    policy_config:\n      prefer: [a, b]\n      \"odd/~\": {x: 1}",
+        1,
+    );
+    let (config, _) = Node::new().parse(&text).unwrap_or_else(|errors| panic!("{errors}"));
+    let line = |start: &str| {
+        let at = text.lines().position(|line| line.trim_start().starts_with(start));
+        at.expect("a line of the text") + 1
+    };
+    for (pointer, line, column) in [
+        ("/prefer/1", line("prefer"), 19),
+        ("/prefer/7/x", line("prefer"), 7),
+        ("/odd~1~0/x", line("\"odd"), 17),
+        ("/perfer", line("policy_config"), 5),
+        ("", line("policy_config"), 5),
+    ] {
+        let place = config.elections[0].places.setting(pointer).map(ToString::to_string);
+        let place = place.unwrap_or_else(|| panic!("{pointer:?} stands nowhere"));
+        assert!(place.ends_with(&format!(":{line}:{column}")), "{pointer:?} stands at {place}");
+    }
+}
+
+#[test]
 fn a_short_configuration_gets_the_protocols_defaults() {
     let node = Node::new();
     let (config, warnings) = node.parse(GOOD).unwrap_or_else(|errors| panic!("{errors}"));
