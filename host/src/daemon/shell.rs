@@ -251,7 +251,10 @@ impl Shell {
             Ok(reply) => {
                 if std::mem::take(&mut self.outage) {
                     self.limiter.clear();
-                    info!("the store answers again");
+                    // A store may answer one request and fail the next for hours.
+                    if let Some(held_back) = self.limiter.admit("answers", now) {
+                        info!(held_back, "the store answers again");
+                    }
                 }
                 let at = match &reply.outcome {
                     Outcome::Applied { at, .. } | Outcome::Rejected { at, .. } => *at,
