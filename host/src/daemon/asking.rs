@@ -114,9 +114,9 @@ impl Shell {
         let (view, node, election) = (self.core.view(election), self.node_view(), election.clone());
         let inputs = self.inputs.clone();
         // Nobody waits for this answer: where the term begins without it, the policy is asked then.
-        tokio::task::spawn_blocking(move || {
+        binding.ask(move |policy| {
             let Question { number, role, manifests } = question;
-            if let Ok(placements) = binding.place(&view, &node, role, &manifests) {
+            if let Ok(placements) = policy.place(&view, &node, role, &manifests) {
                 let ahead = Ahead { token, view, placements };
                 let _ = inputs.send(Input::PlacedAhead { election, number, ahead });
             }
