@@ -7,3 +7,4 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod podmaster;
+mod terminal;

@@ -22,6 +22,7 @@ use crate::commands::{say, say_warnings};
 use crate::config::{self, Config, Warning};
 use crate::daemon::{self, BUILT_IN, Ended, StartError};
 use crate::podmaster::{self, Parsed};
+use crate::terminal::takes_colours;
 
 /// `conclave run --config FILE`.
 pub(super) fn guard_config(file: &Path, accept_store: bool) -> Result<u8> {
@@ -162,7 +163,7 @@ fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || writer.clone())
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(takes_colours(&std::io::stderr()))
         .init();
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     Ok((lines, end))

@@ -1,11 +1,19 @@
-//! What is seen: the story's lines, and under them, on a terminal, a table that is kept up to date.
+//! What is seen: the story's lines, and under them, on a terminal with room for it, a table that is
+//! kept up to date. Elsewhere the table's changes are plain lines.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::Instant;
 
+use rustix::termios::tcgetwinsize;
+
+use crate::terminal::takes_colours;
+
 /// The story's lines are no longer than this.
 const WIDTH: usize = 79;
+
+/// Nor are they broken into shorter pieces than this, however narrow the terminal is.
+const NARROWEST: usize = 30;
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,34 +35,45 @@ pub(super) struct Table {
     pub(super) counts: Vec<(usize, usize)>,
 }
 
+/// A terminal's columns and rows.
+type Size = (usize, usize);
+
 /// Standard output.
 #[derive(Debug)]
 pub(super) struct Screen {
     began: Instant,
+    /// Whether lines can be drawn over.
     terminal: bool,
+    colour: bool,
     shown: Table,
     /// How many lines of the table are on the screen.
     lines: usize,
+    /// How large the terminal was when they were drawn.
+    size: Option<Size>,
 }
 
 impl Screen {
-    /// On a terminal the table is drawn over itself; elsewhere its changes are plain lines.
+    /// What standard output and the environment are like.
     pub(super) fn new() -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let terminal = io::stdout().is_terminal() && !dumb;
         Screen {
             began: Instant::now(),
-            terminal: io::stdout().is_terminal() && !dumb,
+            terminal,
+            colour: terminal && takes_colours(&io::stdout()),
             shown: Table::default(),
             lines: 0,
+            size: None,
         }
     }
 
     /// Tells the next piece of the story.
     pub(super) fn say(&mut self, text: &str) {
-        let line = wrapped(self.began.elapsed().as_secs_f64(), text);
-        if self.terminal {
-            let table = render(&self.shown, true);
-            let out = format!("{}\x1b[1m{}\x1b[0m{table}", erase(self.lines), line);
+        let draws = self.draws(&self.shown.clone());
+        let line = self.story(text);
+        if draws {
+            let table = render(&self.shown, self.colour);
+            let out = format!("{}{line}{table}", erase(self.lines));
             self.lines = table.lines().count();
             put(&out);
         } else {
@@ -64,8 +83,9 @@ impl Screen {
 
     /// Tells the end of the story, below the table as it last was.
     pub(super) fn conclude(&mut self, text: &str) {
-        let line = wrapped(self.began.elapsed().as_secs_f64(), text);
-        put(&if self.terminal { format!("\n\x1b[1m{line}\x1b[0m") } else { line });
+        let gap = if self.lines > 0 { "\n" } else { "" };
+        let line = self.story(text);
+        put(&format!("{gap}{line}"));
     }
 
     /// Shows the table as it is now, where it has changed.
@@ -73,8 +93,8 @@ impl Screen {
         if table == self.shown {
             return;
         }
-        if self.terminal {
-            let text = render(&table, true);
+        if self.draws(&table) {
+            let text = render(&table, self.colour);
             put(&format!("{}{text}", erase(self.lines)));
             self.lines = text.lines().count();
         } else {
@@ -87,6 +107,45 @@ impl Screen {
         }
         self.shown = table;
     }
+
+    /// A piece of the story as it is put.
+    fn story(&self, text: &str) -> String {
+        let width = self.size.map_or(WIDTH, |(columns, _)| columns.clamp(NARROWEST, WIDTH));
+        let line = wrapped(self.began.elapsed().as_secs_f64(), text, width);
+        if self.colour { format!("\x1b[1m{line}\x1b[0m") } else { line }
+    }
+
+    /// Whether a table can be drawn now, over the one before.
+    fn draws(&mut self, table: &Table) -> bool {
+        if !self.terminal {
+            return false;
+        }
+        let size = terminal_size();
+        if size != self.size {
+            // The terminal has broken the old table's lines anew, or cut them: it stays.
+            self.lines = 0;
+            self.size = size;
+        }
+        let fits = has_room(table, size);
+        if !fits {
+            self.lines = 0;
+        }
+        fits
+    }
+}
+
+/// The size of the terminal that standard output is; `None` where it does not know.
+fn terminal_size() -> Option<Size> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    let size = (usize::from(size.ws_col), usize::from(size.ws_row));
+    (size.0 > 0 && size.1 > 0).then_some(size)
+}
+
+/// Whether a table's lines can all be seen unbroken, with the cursor below them.
+fn has_room(table: &Table, size: Option<Size>) -> bool {
+    let Some((columns, rows)) = size else { return true };
+    let text = render(table, false);
+    text.lines().all(|line| line.len() <= columns) && text.lines().count() < rows
 }
 
 /// The demo must end well even if nobody is left to read it.
@@ -95,13 +154,13 @@ fn put(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// A piece of the story behind its time, in lines that any terminal has room for.
-fn wrapped(at: f64, text: &str) -> String {
+/// A piece of the story behind its time, in lines of at most this width.
+fn wrapped(at: f64, text: &str, width: usize) -> String {
     let mut line = format!("{at:6.2} s ");
     let margin = line.len();
     let mut out = String::new();
     for word in text.split(' ') {
-        if line.len() + 1 + word.len() > WIDTH {
+        if line.len() + 1 + word.len() > width {
             out.push_str(&line);
             out.push('\n');
             line = " ".repeat(margin);
@@ -216,9 +275,26 @@ mod tests {
         let text = "word ".repeat(20);
         let line = ["word"; 14].join(" ");
         assert_eq!(
-            wrapped(1.5, text.trim()),
+            wrapped(1.5, text.trim(), WIDTH),
             format!("  1.50 s  {line}\n          {}\n", ["word"; 6].join(" "))
         );
+    }
+
+    #[test]
+    fn a_table_is_drawn_only_where_all_of_it_can_be_seen() {
+        let table = table("leader, token 7", true);
+        let text = render(&table, false);
+        let columns = text.lines().map(str::len).max().unwrap();
+        let rows = text.lines().count() + 1;
+        for (size, expected) in [
+            (None, true),
+            (Some((80, 24)), true),
+            (Some((columns, rows)), true),
+            (Some((columns - 1, 24)), false),
+            (Some((80, rows - 1)), false),
+        ] {
+            assert_eq!(has_room(&table, size), expected, "{size:?}");
+        }
     }
 
     #[test]
