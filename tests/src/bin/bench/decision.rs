@@ -1,7 +1,7 @@
 //! One decision by a policy: too quick to be seen from outside, so the policy host's own example
 //! `decision_cost` measures it, and is read here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,8 +12,17 @@ use crate::figure::{Figure, Statistic, Unit};
 /// The example's name.
 const EXAMPLE: &str = "decision_cost";
 
-/// What its line about ten candidates begins with, word by word.
-const LINE: [&str; 4] = ["rank", "10", "candidates:", "median"];
+/// How many candidates decide the aim.
+const CANDIDATES: &str = "10";
+
+/// What is known of them: the figure's name, what the example calls it, and whether it has an aim.
+const KINDS: [(&str, &str, bool); 2] = [
+    ("decision", "with two labels and a fact each", true),
+    ("decision-names", "with names only", false),
+];
+
+/// The aim, in microseconds.
+const AIM_US: f64 = 15.0;
 
 /// A ranking of ten candidates, each in a fresh sandbox, from the view to the checked answer. A
 /// sample is the median of thousands of decisions in one run of the example.
@@ -23,20 +32,30 @@ const LINE: [&str; 4] = ["rank", "10", "candidates:", "median"];
 /// When the example does not build or run, or says something else than it should.
 pub(crate) fn decision(runs: usize) -> Result<Vec<Figure>> {
     let example = build()?;
+    let said = (0..runs).map(|_| run(&example, None)).collect::<Result<Vec<_>>>()?;
+    KINDS.iter().map(|(name, kind, aims)| figure(name, kind, *aims, &said)).collect()
+}
+
+fn figure(name: &'static str, kind: &str, aims: bool, said: &[String]) -> Result<Figure> {
     let (mut medians, mut worst_p99) = (Vec::new(), 0.0_f64);
-    for _ in 0..runs {
-        let output = Command::new(&example).output().context("run decision_cost")?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let (median, p99) = read(&said).with_context(|| format!("{EXAMPLE} said:\n{said}"))?;
+    for said in said {
+        let (median, p99) = read(said, kind).with_context(|| format!("{EXAMPLE} said:\n{said}"))?;
         medians.push(median);
         worst_p99 = worst_p99.max(p99);
     }
-    let what = "one decision over 10 candidates, fresh sandbox";
-    let figure = Figure::new("decision", what, Unit::Microseconds, medians)
-        .aiming(Statistic::Median, 15.0)
-        .made_of(vec![("p99 within a run, the worst run's".to_owned(), worst_p99)]);
-    Ok(vec![figure])
+    let what = if aims { "one decision over 10 candidates," } else { "  the same" };
+    let figure = Figure::new(name, format!("{what} {kind}"), Unit::Microseconds, medians);
+    let figure = if aims { figure.aiming(Statistic::Median, AIM_US) } else { figure };
+    Ok(figure.made_of(vec![("p99 within a run, the worst run's".to_owned(), worst_p99)]))
+}
+
+/// Runs the example, with as many decisions of a kind as it likes or as given; returns what it says.
+fn run(example: &Path, rounds: Option<usize>) -> Result<String> {
+    let mut command = Command::new(example);
+    command.args(rounds.map(|rounds| format!("--rounds={rounds}")));
+    let output = command.output().context("run decision_cost")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Builds the example as the binary under test is built, and returns its path.
@@ -58,14 +77,17 @@ fn build() -> Result<PathBuf> {
 }
 
 /// The median and the 99th percentile of a decision over ten candidates, in microseconds.
-fn read(said: &str) -> Result<(f64, f64)> {
-    let lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let words = lines.into_iter().find(|words| words.starts_with(&LINE));
-    let words = words.context("no line about 10 candidates")?;
-    match words[LINE.len()..] {
-        [median, "p99", high, ..] => Ok((microseconds(median)?, microseconds(high)?)),
-        _ => anyhow::bail!("an unknown line about 10 candidates"),
-    }
+fn read(said: &str, kind: &str) -> Result<(f64, f64)> {
+    let figures = said.lines().find_map(|line| {
+        let (count, rest) = line.strip_prefix("rank")?.trim_start().split_once(' ')?;
+        rest.strip_prefix(kind)?.strip_prefix(':').filter(|_| count == CANDIDATES)
+    });
+    let figures = figures.with_context(|| format!("no line about 10 candidates {kind}"))?;
+    let after = |name: &str| {
+        let mut words = figures.split_whitespace().skip_while(|word| *word != name);
+        words.nth(1).with_context(|| format!("no {name}")).and_then(microseconds)
+    };
+    Ok((after("median")?, after("p99")?))
 }
 
 /// A time as Rust prints durations for debugging, perhaps with a comma after it.
@@ -89,18 +111,27 @@ mod tests {
     #[test]
     fn finds_the_line_and_its_units() {
         let said = "sandbox ready 1.0ms\n\
-            rank     3 candidates: median     4.1µs, p99     5.0µs, fuel 1\n\
-            rank    10 candidates: median   900.0ns, p99     1.5ms, fuel 2\n\
-            rank   100 candidates: median    40.0µs, p99    50.0µs, fuel 3\n";
-        let (median, p99) = read(said).unwrap();
+            rank     3 with names only: best 1.0µs, median     4.1µs, p99     5.0µs, fuel 1\n\
+            rank    10 with names only: best 1.0ns, median   900.0ns, p99     1.5ms, fuel 2\n\
+            rank   100 with names only: best 1.0µs, median    40.0µs, p99    50.0µs, fuel 3\n";
+        let (median, p99) = read(said, "with names only").unwrap();
         assert!((median - 0.9).abs() < 1e-9, "{median}");
         assert!((p99 - 1500.0).abs() < 1e-9, "{p99}");
+        assert!(read(said, "with names").is_err());
     }
 
     #[test]
     fn says_what_is_not_there() {
-        for said in ["", "rank 10 candidates: median", "rank 10 candidates: median 3, p99 4µs"] {
-            assert!(read(said).is_err(), "{said:?}");
+        for said in ["", "rank 10 x: median", "rank 10 x: median 3, p99 4µs"] {
+            assert!(read(said, "x").is_err(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn the_example_says_what_is_looked_for() {
+        let said = run(&build().unwrap(), Some(2)).unwrap();
+        for (name, kind, aims) in KINDS {
+            figure(name, kind, aims, std::slice::from_ref(&said)).unwrap();
         }
     }
 }
