@@ -256,7 +256,9 @@ fn pump(shared: &Shared, cuts: u64, direction: Direction, mut from: TcpStream, m
         if !wait_until_passing(shared, direction, cuts) {
             return;
         }
-        if let Mode::Delay(delay) = shared.state().mode {
+        // Looked up first: nobody may wait for the state while this one sleeps.
+        let mode = shared.state().mode;
+        if let Mode::Delay(delay) = mode {
             // Not a wait for anything: this is the delay itself.
             std::thread::sleep(delay);
         }
@@ -322,6 +324,24 @@ mod tests {
         (&stream).write_all(b"b").unwrap();
         assert_eq!(hears(&stream, PATIENCE), Some(b'b'));
         assert!(began.elapsed() >= A_WHILE * 2, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn one_that_is_delayed_holds_up_no_other() {
+        let (target, _claim, _) = echo();
+        let proxy = Proxy::start(target).unwrap();
+        let slow = TcpStream::connect(proxy.address()).unwrap();
+        (&slow).write_all(b"1").unwrap();
+        assert_eq!(hears(&slow, PATIENCE), Some(b'1'));
+        proxy.set(Mode::Delay(PATIENCE)).unwrap();
+        (&slow).write_all(b"2").unwrap();
+        // It has been read by now and waits for its time.
+        std::thread::sleep(A_WHILE);
+        proxy.set(Mode::Pass).unwrap();
+        let quick = TcpStream::connect(proxy.address()).unwrap();
+        (&quick).write_all(b"3").unwrap();
+        assert_eq!(hears(&quick, PATIENCE / 2), Some(b'3'));
+        assert_eq!(hears(&slow, A_WHILE), None);
     }
 
     #[test]
