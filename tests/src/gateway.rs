@@ -41,6 +41,16 @@ impl Gateway {
         Ok(Gateway { stream: BufReader::new(stream), host })
     }
 
+    /// Whether the server is its cluster's leader.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub fn leads(&mut self) -> Result<bool> {
+        let status = self.call("/v3/maintenance/status", &json!({}))?;
+        Ok(status["leader"].is_string() && status["leader"] == status["header"]["member_id"])
+    }
+
     /// Writes a key.
     ///
     /// # Errors
@@ -77,21 +87,49 @@ impl Gateway {
             self.host,
             body.len()
         )?;
-        let mut status = String::new();
-        self.stream.read_line(&mut status)?;
+        let status = self.line()?;
         let mut length = None;
-        loop {
-            let mut header = String::new();
-            self.stream.read_line(&mut header)?;
-            let Some((name, value)) = header.trim().split_once(':') else { break };
+        while let Some((name, value)) = self.line()?.split_once(':') {
             if name.eq_ignore_ascii_case("content-length") {
                 length = Some(value.trim().parse()?);
             }
         }
-        let mut answer = vec![0; length.with_context(|| format!("no length after {status:?}"))?];
-        self.stream.read_exact(&mut answer)?;
+        let answer = match length {
+            Some(length) => self.bytes(length)?,
+            None => self.chunks().with_context(|| format!("after {status:?}"))?,
+        };
         ensure!(status.contains(" 200 "), "{path}: {}", String::from_utf8_lossy(&answer));
         Ok(serde_json::from_slice(&answer)?)
+    }
+}
+
+impl Gateway {
+    /// A line, without its end.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.stream.read_line(&mut line)? > 0, "{} closed the connection", self.host);
+        line.truncate(line.trim_end().len());
+        Ok(line)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A body in pieces, as a server sends one whose length it did not know when it began.
+    fn chunks(&mut self) -> Result<Vec<u8>> {
+        let mut whole = Vec::new();
+        loop {
+            let line = self.line()?;
+            let length = usize::from_str_radix(&line, 16).with_context(|| line.clone())?;
+            whole.extend(self.bytes(length)?);
+            self.line()?;
+            if length == 0 {
+                return Ok(whole);
+            }
+        }
     }
 }
 
@@ -127,6 +165,11 @@ mod tests {
             assert_eq!(listed.len(), 1);
             assert_eq!((listed[0].key.as_str(), listed[0].value.as_slice()), ("a/1", &b"two"[..]));
             assert_eq!(listed[0].modified, listed[0].created + 1);
+            // Longer than what fits into one piece of an answer.
+            let long = "x".repeat(5000);
+            gateway.put("c/1", &long).unwrap();
+            assert_eq!(gateway.list("c/").unwrap()[0].value, long.as_bytes());
+            assert_eq!(gateway.list("b/").unwrap().len(), 1, "the connection is still in step");
         }
     }
 }
