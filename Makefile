@@ -21,6 +21,10 @@ test: etcd ## all tests, those against real etcd servers included
 bench: etcd ## what operators wait for, measured on a release build; BENCH=--help for more
 	$(CARGO) run --release -p conclave-tests --bin bench -- $(BENCH)
 
+.PHONY: chaos
+chaos: etcd ## random faults against real processes, judged; CHAOS="--faults 1000 --out DIR", or --help
+	$(CARGO) run --release -p conclave-tests --bin chaos -- $(CHAOS)
+
 .PHONY: lint
 lint: setup ## formatting, clippy, and whether the committed policies match their sources
 	$(CARGO) fmt --all --check

@@ -15,13 +15,27 @@ use serde_json::Value;
 /// The environment variable that names a binary to test instead of building one.
 pub const VARIABLE: &str = "CONCLAVE_BIN";
 
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes this one the binary under test.
+///
+/// # Errors
+///
+/// When it does not exist, or another one is already in use.
+pub fn choose(path: &Path) -> Result<()> {
+    let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+    if let Err(path) = BINARY.set(path) {
+        bail!("{} comes too late: another binary is in use", path.display());
+    }
+    Ok(())
+}
+
 /// The path of the binary under test.
 ///
 /// # Panics
 ///
 /// When it does not build: no test can go on then.
 pub fn conclave() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| find().expect("the conclave binary"))
 }
 

@@ -1,6 +1,7 @@
 //! A control plane under test: nodes, each with its own link to the etcd servers, and an observer
 //! over their static-pod directories.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,19 @@ impl Cluster {
     ///
     /// When etcd does not come up.
     pub fn prepare(names: &[&str], plan: &Plan) -> Result<Self> {
+        Self::prepare_with(names, plan, |_| Ok(()))
+    }
+
+    /// Sets everything up, with nodes that differ from what is usual, and starts none yet.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not come up, or a node cannot be made different.
+    pub fn prepare_with(
+        names: &[&str],
+        plan: &Plan,
+        mut differ: impl FnMut(&mut Node) -> Result<()>,
+    ) -> Result<Self> {
         let etcd = Etcd::start_cluster(plan.version, plan.members)?;
         let (mut nodes, mut links) = (Vec::new(), Vec::new());
         for name in names {
@@ -74,6 +88,7 @@ impl Cluster {
             let endpoints: Vec<String> = mine.iter().map(Proxy::url).collect();
             let mut node = control_plane_node(name, NAME, &endpoints)?;
             node.config()["timings"]["ttl"] = json!(plan.ttl);
+            differ(&mut node)?;
             nodes.push(node);
             links.push(mine);
         }
@@ -123,15 +138,18 @@ impl Cluster {
     ///
     /// When it does not come to that.
     pub fn wait_for_candidates(&self, count: usize) -> Result<()> {
-        let last = |entry: &Entry| entry.key.rsplit('/').next().map(str::to_owned);
         eventually(&format!("{count} candidates"), PATIENCE, || {
-            let mut gateway = Gateway::connect(self.etcd[0].address()).ok()?;
-            let sessions = gateway.list(&format!("/conclave/{NAME}/sessions/")).ok()?;
-            let standing: Vec<_> = sessions.iter().map(last).collect();
-            let candidates = gateway.list(&format!("/conclave/{NAME}/candidates/")).ok()?;
-            let standing = candidates.iter().filter(|entry| standing.contains(&last(entry)));
-            (standing.count() == count).then_some(())
+            (self.candidates().ok()?.len() == count).then_some(())
         })
+    }
+
+    /// The nodes that stand as candidates, as [`candidates`] says.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer.
+    pub fn candidates(&self) -> Result<BTreeMap<String, u64>> {
+        candidates(&mut Gateway::connect(self.etcd[0].address())?, NAME)
     }
 
     /// Waits until one node has both exclusive manifests, and returns its name.
@@ -257,4 +275,24 @@ impl Cluster {
     fn position(&self, name: &str) -> usize {
         self.nodes.iter().position(|node| node.name() == name).expect("a node of the cluster")
     }
+}
+
+/// The nodes of a cluster that stand as candidates in [`ELECTION`] with the session that they have
+/// now, each with the revision of that session's newest beat.
+///
+/// # Errors
+///
+/// When etcd does not answer.
+pub fn candidates(gateway: &mut Gateway, cluster: &str) -> Result<BTreeMap<String, u64>> {
+    let sessions = gateway.list(&format!("/conclave/{cluster}/sessions/"))?;
+    let candidacies = gateway.list(&format!("/conclave/{cluster}/candidates/{ELECTION}/"))?;
+    let node = |entry: &Entry| entry.key.rsplit('/').next().unwrap_or_default().to_owned();
+    let stands = |session: &&Entry| {
+        candidacies.iter().any(|candidacy| {
+            let record: Value = serde_json::from_slice(&candidacy.value).unwrap_or_default();
+            node(session) == node(candidacy) && record["session"].as_u64() == Some(session.created)
+        })
+    };
+    let standing = sessions.iter().filter(stands);
+    Ok(standing.map(|session| (node(session), session.modified)).collect())
 }

@@ -27,7 +27,8 @@ impl Version {
     /// Both.
     pub const ALL: [Version; 2] = [Version::V3_4, Version::V3_5];
 
-    fn name(self) -> &'static str {
+    /// Its number.
+    pub fn name(self) -> &'static str {
         match self {
             Version::V3_4 => "3.4",
             Version::V3_5 => "3.5",
@@ -234,12 +235,22 @@ impl Etcd {
         self.process.kill_family()
     }
 
-    /// Starts the stopped server again, on the same address and data.
+    /// Starts the stopped server again, on the same address and data, and waits until it answers.
     ///
     /// # Errors
     ///
     /// When it does not come up.
     pub fn restart(&mut self) -> Result<()> {
+        self.start_again()?;
+        self.wait_until_healthy()
+    }
+
+    /// Starts the stopped server again, on the same address and data.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs, or cannot be started.
+    pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.ended()?.is_some(), "etcd still runs: stop or kill it first");
         let tls = self.tls.as_ref();
         let command = server(
@@ -252,7 +263,7 @@ impl Etcd {
             &self.dir,
         )?;
         self.process = Process::start(&self.name, self.dir.path(), command)?;
-        self.wait_until_healthy()
+        Ok(())
     }
 
     /// Freezes the server: connections stand, nothing answers.

@@ -12,6 +12,7 @@
 pub mod address;
 pub mod base64;
 pub mod binary;
+pub mod chaos;
 pub mod cluster;
 pub mod etcd;
 pub mod eventually;
@@ -23,6 +24,7 @@ pub mod pod;
 pub mod podmaster;
 pub mod process;
 pub mod proxy;
+pub mod quantile;
 pub mod scratch;
 pub mod seed;
 pub mod timeline;

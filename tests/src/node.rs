@@ -26,6 +26,7 @@ pub struct Node {
     past: Vec<Process>,
     name: String,
     dir: TempDir,
+    destinations: PathBuf,
     config: Value,
 }
 
@@ -41,8 +42,10 @@ impl Node {
         for directory in ["src", "dst"] {
             fs::create_dir(dir.path().join(directory))?;
         }
-        let mut node = Node { name: name.to_owned(), dir, config, process: None, past: Vec::new() };
-        node.config["node"]["name"] = json!(name);
+        let destinations = dir.path().join("dst");
+        let (name, past) = (name.to_owned(), Vec::new());
+        let mut node = Node { name, dir, destinations, config, process: None, past };
+        node.config["node"]["name"] = json!(node.name);
         node.config["state_directory"] = json!("state");
         Ok(node)
     }
@@ -64,7 +67,18 @@ impl Node {
 
     /// The static-pod directory.
     pub fn destinations(&self) -> PathBuf {
-        self.root().join("dst")
+        self.destinations.clone()
+    }
+
+    /// Has another directory be the static-pod directory from the next start on.
+    pub fn place_in(&mut self, directory: &Path) {
+        let elections = self.config["elections"].as_array_mut().into_iter().flatten();
+        let lists = elections.filter_map(|election| election["manifests"].as_array_mut());
+        for destination in lists.flatten().map(|manifest| &mut manifest["destination"]) {
+            let file = Path::new(destination.as_str().unwrap_or_default()).file_name();
+            *destination = json!(directory.join(file.unwrap_or_default()));
+        }
+        self.destinations = directory.to_owned();
     }
 
     /// The configuration, to be changed before the next start.
@@ -91,6 +105,8 @@ impl Node {
     pub fn start(&mut self) -> Result<()> {
         let process = Process::start(&self.name, self.root(), self.command()?)?;
         self.past.extend(self.process.replace(process));
+        // A node that is started again and again does not pile up what has long ended.
+        self.past.retain(|past| !past.family().is_empty());
         Ok(())
     }
 
@@ -173,6 +189,11 @@ impl Node {
         let daemon = self.daemon()?;
         send(daemon, Signal::KILL)?;
         Ok(daemon)
+    }
+
+    /// Everything of this node that lives: guard, daemon, and what an earlier guard left running.
+    pub fn processes(&self) -> Vec<Pid> {
+        self.past.iter().chain(&self.process).flat_map(Process::family).collect()
     }
 
     /// Kills guard and daemon at once, as a power cut would.

@@ -20,7 +20,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::timeline::{Change, Overlap, Sighting, Timeline};
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, eventually, pod};
 
 /// How often the directories are listed.
 const POLL_EVERY: Duration = Duration::from_millis(3);
@@ -28,6 +28,8 @@ const POLL_EVERY: Duration = Duration::from_millis(3);
 #[derive(Default)]
 struct Seen {
     sightings: Vec<Sighting>,
+    /// What is in place after the last of them, as pairs of node and file.
+    present: BTreeSet<(String, String)>,
     overlaps: Vec<Overlap>,
     /// Why nothing that was seen can be trusted, if so.
     blind: Option<String>,
@@ -71,13 +73,13 @@ impl Observer {
                 | WatchMask::ONLYDIR;
             let watch = inotify.watches().add(path, mask);
             let watch = watch.with_context(|| format!("watch {}", path.display()))?;
-            watches.insert(watch, node.clone());
+            watches.insert(watch, (node.clone(), path.clone()));
         }
         // Listed after watching: a file that came in between is seen twice, not never.
         let seen = Shared::default();
         for (node, path) in &directories {
             for file in listing(path)? {
-                note(&seen, node, &file, Change::Found);
+                note(&seen, node, path, &file, Change::Found);
             }
         }
         let (waker, woken) = UnixStream::pair()?;
@@ -98,7 +100,24 @@ impl Observer {
 
     /// The nodes that have any of these files now.
     pub fn holders(&self, files: &[&str]) -> Vec<String> {
-        self.so_far().holders(files)
+        let mut nodes = self.having(files);
+        nodes.dedup();
+        nodes
+    }
+
+    /// The one node that has any of these files now, if it is one and it has all of them.
+    pub fn holder(&self, files: &[&str]) -> Option<String> {
+        let mut nodes = self.having(files);
+        let complete = nodes.len() == files.len();
+        nodes.dedup();
+        (complete && nodes.len() == 1).then(|| nodes.remove(0))
+    }
+
+    /// The nodes of these files as they are in place now, in order, once for each file.
+    fn having(&self, files: &[&str]) -> Vec<String> {
+        let seen = lock(&self.seen);
+        let present = seen.present.iter().filter(|(_, file)| files.contains(&file.as_str()));
+        present.map(|(node, _)| node.clone()).collect()
     }
 
     /// Waits until exactly one node has any of these files and has all of them; returns it.
@@ -117,15 +136,7 @@ impl Observer {
     /// When it does not come to that, with what was seen.
     pub fn wait_for_new_holder(&self, files: &[&str], old: &str) -> Result<String> {
         let found = eventually(&format!("a new holder of all of {files:?}"), PATIENCE, || {
-            let in_place = self.so_far().in_place();
-            let mut nodes: Vec<_> = in_place
-                .into_iter()
-                .filter(|(_, file)| files.contains(&file.as_str()))
-                .map(|(node, _)| node)
-                .collect();
-            let complete = nodes.len() == files.len();
-            nodes.dedup();
-            (complete && nodes.len() == 1 && nodes[0] != old).then(|| nodes.remove(0))
+            self.holder(files).filter(|holder| holder != old)
         });
         found.with_context(|| format!("what was seen:\n{}", self.so_far()))
     }
@@ -152,7 +163,7 @@ impl Observer {
         // Events are read a moment after they happen, and nodes may still be at work.
         let agreed = eventually("events to add up to what is in place", PATIENCE, || {
             let blind = lock(&self.seen).blind.is_some();
-            (blind || self.present().ok()? == self.so_far().in_place()).then_some(())
+            (blind || self.present().ok()? == lock(&self.seen).present).then_some(())
         });
         self.close()?;
         if let Some(reason) = &lock(&self.seen).blind {
@@ -204,15 +215,25 @@ fn listing(path: &Path) -> Result<BTreeSet<String>> {
     Ok(names?.into_iter().filter(|name| !name.starts_with('.')).collect())
 }
 
-fn note(seen: &Shared, node: &str, file: &str, change: Change) {
+fn note(seen: &Shared, node: &str, directory: &Path, file: &str, change: Change) {
+    let at = Instant::now();
+    let text = || std::fs::read_to_string(directory.join(file)).ok();
+    let term =
+        if change == Change::Vanished { None } else { text().as_deref().and_then(pod::term) };
     let (node, file) = (node.to_owned(), file.to_owned());
-    lock(seen).sightings.push(Sighting { at: Instant::now(), node, file, change });
+    let mut seen = lock(seen);
+    if change == Change::Vanished {
+        seen.present.remove(&(node.clone(), file.clone()));
+    } else {
+        seen.present.insert((node.clone(), file.clone()));
+    }
+    seen.sightings.push(Sighting { at, node, file, change, term });
 }
 
 /// Reads events until the observer closes, then whatever is still queued.
 fn read_events(
     mut inotify: Inotify,
-    watches: &BTreeMap<WatchDescriptor, String>,
+    watches: &BTreeMap<WatchDescriptor, (String, PathBuf)>,
     woken: &UnixStream,
     seen: &Shared,
 ) {
@@ -228,7 +249,7 @@ fn read_events(
         loop {
             match inotify.read_events(&mut buffer) {
                 Ok(events) => events.for_each(|event| {
-                    let node = watches.get(&event.wd).map(String::as_str);
+                    let node = watches.get(&event.wd);
                     let name = event.name.map(|name| name.to_string_lossy());
                     record(seen, node, name.as_deref(), event.mask);
                 }),
@@ -247,8 +268,8 @@ fn read_events(
 }
 
 /// Enters one event; a watch that can no longer be trusted blinds the observer.
-fn record(seen: &Shared, node: Option<&str>, name: Option<&str>, mask: EventMask) {
-    let (Some(node), Some(file)) = (node, name) else {
+fn record(seen: &Shared, node: Option<&(String, PathBuf)>, name: Option<&str>, mask: EventMask) {
+    let (Some((node, directory)), Some(file)) = (node, name) else {
         if mask.intersects(EventMask::Q_OVERFLOW | EventMask::DELETE_SELF | EventMask::MOVE_SELF) {
             lock(seen).blind = Some(format!("{mask:?} of {node:?}"));
         }
@@ -268,12 +289,13 @@ fn record(seen: &Shared, node: Option<&str>, name: Option<&str>, mask: EventMask
     } else {
         return;
     };
-    note(seen, node, file, change);
+    note(seen, node, directory, file, change);
 }
 
 /// Lists the directories again and again, and notes a file that two nodes have at once.
 fn poll_directories(directories: &BTreeMap<String, PathBuf>, seen: &Shared) {
     while !lock(seen).closing {
+        let at = Instant::now();
         let mut having: BTreeMap<String, Vec<&String>> = BTreeMap::new();
         for (node, path) in directories {
             // A directory that is missing has no files; the watch tells why it is missing.
@@ -287,7 +309,7 @@ fn poll_directories(directories: &BTreeMap<String, PathBuf>, seen: &Shared) {
             // second in between. If the first still has it, both had it.
             if directories[one].join(&file).exists() {
                 let nodes = [one.clone(), other.clone()];
-                lock(seen).overlaps.push(Overlap { at: Instant::now(), file, nodes });
+                lock(seen).overlaps.push(Overlap { at, file, nodes });
             }
         }
         std::thread::sleep(POLL_EVERY);

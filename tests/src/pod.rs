@@ -33,6 +33,19 @@ pub fn copy(file: &str, into: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What stands before the fencing token in a manifest that names the term it was placed in.
+const TERM: &str = "# placed in term ";
+
+/// A manifest that, rendered, names the term that it was placed in.
+pub fn manifest_naming_its_term(name: &str) -> String {
+    format!("{}{TERM}${{CONCLAVE_TERM}}\n", manifest(name))
+}
+
+/// The fencing token that a rendered manifest names, where it names one.
+pub fn term(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(TERM))?.parse().ok()
+}
+
 /// The manifest of a pod of this name, as text: valid, small, its own.
 pub fn manifest(name: &str) -> String {
     format!(

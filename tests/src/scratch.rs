@@ -3,7 +3,8 @@
 //! Destructors end a test's processes and remove its directories. They do not run when the test
 //! process itself is killed (a time limit, an interrupt), so the first use of either starts a
 //! janitor: a shell that does nothing until the test process is gone, then ends every process
-//! that carries this run's mark in its environment and removes the run's directory.
+//! that carries this run's mark in its environment, unmounts what is mounted in the run's directory
+//! (thawed first: nobody ends while a frozen disk holds him) and removes it.
 
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
@@ -19,12 +20,15 @@ pub const MARK: &str = "CONCLAVE_TEST_RUN";
 /// Waits for the end of its input, then clears up after run `$1` with directory `$2`.
 const JANITOR: &str = r#"
 cat >/dev/null
+mounts() { while read -r _ point _; do case "$point" in "$1"/*) echo "$point" ;; esac; done </proc/mounts; }
+for point in $(mounts "$2"); do fsfreeze --unfreeze "$point" 2>/dev/null; done
 for environ in /proc/[0-9]*/environ; do
   if tr '\0' '\n' 2>/dev/null <"$environ" | grep -q "^$0=$1"; then
     pid="${environ#/proc/}"
     kill -9 "${pid%/environ}" 2>/dev/null
   fi
 done
+for point in $(mounts "$2"); do umount --lazy "$point"; done
 rm -rf "$2"
 "#;
 

@@ -13,12 +13,20 @@ impl Seed {
     /// Takes the seed from the environment, or a fresh one, and prints it with how to use it
     /// again. The test runner shows the line only when the test fails.
     pub fn announce(test: &str) -> Self {
-        let seed = std::env::var(VARIABLE)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| RandomState::new().hash_one(test));
+        let given = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
+        let seed = given.unwrap_or_else(Self::fresh);
         println!("seed of {test}: run again with {VARIABLE}={seed}");
         Seed(seed)
+    }
+
+    /// A number that nobody has chosen.
+    pub fn fresh() -> u64 {
+        RandomState::new().hash_one(VARIABLE)
+    }
+
+    /// The generator that begins with this number.
+    pub fn new(number: u64) -> Self {
+        Seed(number)
     }
 
     /// The next number.

@@ -36,6 +36,9 @@ pub struct Sighting {
     pub file: String,
     /// What happened.
     pub change: Change,
+    /// The fencing token that the file names (see [`crate::pod::term`]), where it names one and
+    /// was still there when the observer looked.
+    pub term: Option<u64>,
 }
 
 /// A stretch of time in which a node had any file of a group.
@@ -63,7 +66,7 @@ pub struct Timeline {
 /// A file that polling saw with one node, then with another, then with the first again.
 #[derive(Debug, Clone)]
 pub struct Overlap {
-    /// When.
+    /// When the round of looks began that saw it.
     pub at: Instant,
     /// Which file.
     pub file: String,
@@ -95,6 +98,11 @@ impl Timeline {
     pub fn holders(&self, files: &[&str]) -> Vec<String> {
         let held = self.holdings(files).into_iter();
         held.filter(|holding| holding.to.is_none()).map(|holding| holding.node).collect()
+    }
+
+    /// Every sighting, in order.
+    pub fn all_sightings(&self) -> &[Sighting] {
+        &self.sightings
     }
 
     /// Every sighting of these files, in order.
@@ -237,6 +245,16 @@ impl Timeline {
             .collect()
     }
 
+    /// When the observation began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The files that polling saw with two nodes at once.
+    pub fn overlaps(&self) -> &[Overlap] {
+        &self.overlaps
+    }
+
     /// The time since the observation began, for messages.
     pub fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.began)
@@ -250,9 +268,10 @@ fn open_holding<'a>(holdings: &'a mut [Holding], node: &str) -> Option<&'a mut H
 /// The story, a line per sighting.
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Sighting { at, node, file, change } in &self.sightings {
+        for Sighting { at, node, file, change, term } in &self.sightings {
             let after = self.since_start(*at).as_secs_f64();
-            writeln!(f, "{after:>10.4} s  {node:<12} {file:<28} {change:?}")?;
+            let term = term.map_or(String::new(), |token| format!(", term {token}"));
+            writeln!(f, "{after:>10.4} s  {node:<12} {file:<28} {change:?}{term}")?;
         }
         Ok(())
     }
@@ -273,6 +292,7 @@ mod tests {
             node: (*node).to_owned(),
             file: (*file).to_owned(),
             change: *change,
+            term: None,
         });
         Timeline::new(began, sightings.collect(), Vec::new())
     }

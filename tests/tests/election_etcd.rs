@@ -10,7 +10,6 @@ use conclave_tests::node::TTL;
 use conclave_tests::pod::{API_SERVER, EXCLUSIVE};
 use conclave_tests::process::Signal;
 use conclave_tests::proxy::Mode;
-use conclave_tests::seed::Seed;
 use conclave_tests::timeline::Timeline;
 use conclave_tests::{Outcome, PATIENCE, eventually};
 
@@ -231,53 +230,6 @@ fn a_dead_member_of_etcd_moves_nothing() -> Outcome {
     let story = cluster.finish()?;
     let stood = &story.holdings(&EXCLUSIVE)[0];
     assert!(stood.to > Some(since + second), "the leader stood until the transfer\n{story}");
-    Ok(())
-}
-
-#[test]
-fn random_faults_never_make_two() -> Outcome {
-    let mut seed = Seed::announce("random_faults_never_make_two");
-    let mut cluster = Cluster::three()?;
-    let modes = [
-        Mode::Pass,
-        Mode::Refuse,
-        Mode::BlackHole,
-        Mode::LoseReplies,
-        Mode::LoseRequests,
-        Mode::Delay(Duration::from_millis(300)),
-    ];
-    for _ in 0..12 {
-        let name = *seed.choose(&NAMES);
-        let action = seed.below(6);
-        println!("fault {action} at {name}");
-        match action {
-            0 => drop(cluster.node(name).kill_daemon()?),
-            1 => {
-                cluster.node(name).stop()?;
-                cluster.node(name).start()?;
-            }
-            2 => {
-                cluster.etcd[0].kill()?;
-                cluster.etcd[0].restart()?;
-            }
-            3 => {
-                cluster.etcd[0].pause()?;
-                std::thread::sleep(Duration::from_millis(seed.below(4000)));
-                cluster.etcd[0].resume()?;
-            }
-            4 => {
-                cluster.node(name).signal(Signal::KILL)?;
-                cluster.node(name).guard()?.wait(PATIENCE)?;
-                cluster.node(name).start()?;
-            }
-            _ => cluster.link(name, *seed.choose(&modes))?,
-        }
-        // The faults' spacing is part of what is random.
-        std::thread::sleep(Duration::from_millis(seed.below(1500)));
-    }
-    NAMES.iter().try_for_each(|name| cluster.link(name, Mode::Pass))?;
-    cluster.settle()?;
-    cluster.finish()?;
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use conclave_tests::quantile::quantile;
+
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -114,10 +116,7 @@ impl Figure {
     /// What this share of the samples, from 0 to 1, does not exceed: always a sample, never a
     /// number between two.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let mut sorted = self.samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        let rank = (share * sorted.len() as f64).ceil() as usize;
-        sorted[rank.clamp(1, sorted.len()) - 1]
+        quantile(&self.samples, share)
     }
 
     /// What half of the samples do not exceed.
@@ -148,23 +147,6 @@ mod tests {
 
     fn figure(samples: &[f64]) -> Figure {
         Figure::new("f", "a figure", Unit::Microseconds, samples.to_vec())
-    }
-
-    #[test]
-    fn quantiles_are_samples() {
-        for (samples, median, p99, max) in [
-            (&[7.0][..], 7.0, 7.0, 7.0),
-            (&[3.0, 1.0], 1.0, 3.0, 3.0),
-            (&[3.0, 1.0, 2.0], 2.0, 3.0, 3.0),
-            (&[4.0, 1.0, 3.0, 2.0], 2.0, 4.0, 4.0),
-        ] {
-            let figure = figure(samples);
-            assert_eq!(figure.median(), median, "{samples:?}");
-            assert_eq!(figure.quantile(0.99), p99, "{samples:?}");
-            assert_eq!(figure.quantile(1.0), max, "{samples:?}");
-        }
-        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!(figure(&hundred).quantile(0.99), 99.0);
     }
 
     #[test]

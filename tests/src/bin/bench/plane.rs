@@ -5,13 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use conclave_tests::cluster::candidates;
 use conclave_tests::etcd::Etcd;
 use conclave_tests::gateway::{Entry, Gateway};
 use conclave_tests::node::{ELECTION, Node, control_plane_node, leader_prefix};
 use conclave_tests::observer::Observer;
 use conclave_tests::pod::{API_SERVER, EXCLUSIVE};
 use conclave_tests::{PATIENCE, eventually};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// What just settled may still be at work for a moment.
 const REST: Duration = Duration::from_millis(300);
@@ -78,7 +79,8 @@ impl<'a> Plane<'a> {
     pub(crate) fn settle(&self) -> Result<String> {
         let all = self.nodes.len();
         eventually(&format!("{all} candidates of {}", self.cluster), PATIENCE, || {
-            (self.candidates().ok()? == all).then_some(())
+            let standing = candidates(&mut self.gateway().ok()?, &self.cluster).ok()?;
+            (standing.len() == all).then_some(())
         })?;
         eventually("the API server on every node", PATIENCE, || {
             (self.observer.holders(&[API_SERVER]).len() == all).then_some(())
@@ -142,20 +144,6 @@ impl<'a> Plane<'a> {
     pub(crate) fn leader_key(&self) -> Result<Entry> {
         let entries = self.gateway()?.list(&leader_prefix(&self.cluster, ELECTION))?;
         entries.into_iter().min_by_key(|entry| entry.created).context("no leader key")
-    }
-
-    /// How many candidacies belong to a session that stands.
-    fn candidates(&self) -> Result<usize> {
-        let mut gateway = self.gateway()?;
-        let sessions = gateway.list(&self.session_key(""))?;
-        let standing: Vec<u64> = sessions.iter().map(|session| session.created).collect();
-        let prefix = format!("/conclave/{}/candidates/{ELECTION}/", self.cluster);
-        let candidacies = gateway.list(&prefix)?;
-        let of_standing = candidacies.iter().filter(|candidacy| {
-            let record: Value = serde_json::from_slice(&candidacy.value).unwrap_or_default();
-            record["session"].as_u64().is_some_and(|session| standing.contains(&session))
-        });
-        Ok(of_standing.count())
     }
 
     /// Ends the nodes. Figures of a plane in which two led, even for a moment, are worth nothing.
