@@ -116,3 +116,33 @@ fn record(verdict: &Verdict) -> Value {
         "violations": verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use conclave_tests::chaos::arena::Design;
+    use conclave_tests::etcd::Version;
+    use conclave_tests::scratch;
+
+    use super::*;
+    use crate::table::tests::verdict;
+
+    #[test]
+    fn a_line_per_step_and_everything_in_one_directory() {
+        let verdict = verdict();
+        let text = csv(&verdict);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert_eq!(lines[1], "0,0.000,links refused,a,true,700,1200.0,300.0,0,600.0");
+        let (ttl, version) = (Duration::from_secs(1), Version::V3_4);
+        let table = Table::new(&verdict, &Design { nodes: 3, ttl, version, disks: true }, 7, ttl);
+        let out = scratch::directory("chaos").unwrap();
+        write(&out.path().join("new"), &verdict, &table).unwrap();
+        let plot = fs::read_to_string(out.path().join("new/unavailability.svg")).unwrap();
+        assert!(plot.contains("links refused, holder (2)"), "{plot}");
+        let record = fs::read(out.path().join("new/record.json")).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
+        assert_eq!(record["strikes"].as_array().map(Vec::len), Some(3));
+    }
+}

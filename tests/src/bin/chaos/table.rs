@@ -178,3 +178,81 @@ impl fmt::Display for Table {
         self.foot.iter().try_for_each(|line| writeln!(f, "- {line}"))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Instant;
+
+    use conclave_tests::chaos::fault::{Fault, Target};
+    use conclave_tests::chaos::history::History;
+    use conclave_tests::chaos::record::{Record, Strike};
+    use conclave_tests::etcd::Version;
+    use conclave_tests::timeline::Timeline;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(1);
+
+    /// Three steps of one fault: two struck the holder, and one of these cost 1200 ms.
+    pub(crate) fn verdict() -> Verdict {
+        let began = Instant::now();
+        let (kind, ms) = (Kind::LinksRefused, Duration::from_millis);
+        let steps = [(true, 1200), (true, 0), (false, 0)].into_iter().enumerate();
+        let (mut strikes, mut costs) = (Vec::new(), Vec::new());
+        for (step, (holder, cost)) in steps {
+            let struck = began + TTL * step as u32;
+            let (target, after) = (Target::Holder, Duration::ZERO);
+            strikes.push(Strike {
+                fault: Fault { kind, target, after, chance: 0 },
+                step,
+                at: "a".to_owned(),
+                holder,
+                struck,
+                took: struck,
+                healed: Some(struck + ms(700)),
+            });
+            costs.push(Cost {
+                kind: Some(kind),
+                holder,
+                step,
+                unavailable: ms(cost),
+                gap: ms(cost / 4),
+                orphans: 0,
+                recovery: ms(cost / 2),
+            });
+        }
+        Verdict {
+            record: Record { strikes, ..Record::default() },
+            story: Timeline::new(began, Vec::new(), Vec::new()),
+            history: History::default(),
+            orphans: Vec::new(),
+            withdrawals: Vec::new(),
+            costs,
+            violations: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    /// A table's cells, without what only aligns them.
+    fn cells(line: &str) -> Vec<&str> {
+        line.trim_matches('|').split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn a_row_for_holders_and_one_for_standbys() {
+        let design = Design { nodes: 3, ttl: TTL, version: Version::V3_4, disks: true };
+        let text = Table::new(&verdict(), &design, 7, TTL).to_string();
+        let rows: Vec<_> =
+            text.lines().filter(|line| line.contains("refused")).map(cells).collect();
+        assert_eq!(
+            rows,
+            [
+                ["links refused, standby", "1", "0", "0", "0", "0", "0", "0"],
+                ["links refused, holder", "2", "1", "0", "1200", "1200", "300", "0"],
+            ],
+            "{text}"
+        );
+        assert!(text.contains("seed 7") && text.contains("all violations: 0"), "{text}");
+        assert!(text.contains("max 600 ms; beyond the 1752 ms of S7: 0"), "{text}");
+    }
+}
