@@ -39,7 +39,8 @@ pub struct Cost {
     pub gap: Duration,
     /// How many orphans it left.
     pub orphans: usize,
-    /// From the healing, the store answering, to a moment at which exactly one node led.
+    /// From the healing, the store answering and the machine quick enough, to a moment at which
+    /// exactly one node led.
     pub recovery: Duration,
 }
 
@@ -114,7 +115,7 @@ fn complete<'a>(story: &'a Timeline, files: &[&str]) -> BTreeMap<&'a str, Vec<Sp
 }
 
 /// What each step cost.
-pub fn costs(record: &Record, served: &[Span], orphans: &[Orphan]) -> Vec<Cost> {
+pub fn costs(record: &Record, served: &[Span], orphans: &[Orphan], stalls: &[Span]) -> Vec<Cost> {
     let cost = |played: &Played| {
         let strikes: Vec<&Strike> = record.strikes_of(played.step).collect();
         let &[first, ref more @ ..] = &strikes[..] else { return None };
@@ -125,6 +126,9 @@ pub fn costs(record: &Record, served: &[Span], orphans: &[Orphan]) -> Vec<Cost> 
         });
         let base = played.healed.max(played.store);
         let again = served.iter().find(|span| span.to.is_none_or(|to| to > base));
+        let again = again.map_or(played.settled, |span| span.from);
+        let slow = stalls.iter().filter(|stall| stall.from < again).filter_map(|stall| stall.to);
+        let base = slow.max().map_or(base, |slow| slow.max(base));
         Some(Cost {
             kind: more.is_empty().then_some(first.fault.kind),
             holder: strikes.iter().any(|strike| strike.holder),
@@ -132,9 +136,7 @@ pub fn costs(record: &Record, served: &[Span], orphans: &[Orphan]) -> Vec<Cost> 
             unavailable: unserved.last().map_or(Duration::ZERO, |(_, to)| *to - first.struck),
             gap: unserved.iter().map(|(from, to)| *to - *from).sum(),
             orphans: stood.count(),
-            recovery: again
-                .map_or(played.settled, |span| span.from)
-                .saturating_duration_since(base),
+            recovery: again.saturating_duration_since(base),
         })
     };
     record.steps.iter().filter_map(cost).collect()

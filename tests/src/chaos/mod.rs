@@ -29,3 +29,4 @@ pub mod plan;
 pub mod play;
 pub mod record;
 pub mod verdict;
+pub mod witness;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::chaos::arena::{Arena, Design};
 use crate::chaos::check::{Evidence, Rule, Violation};
@@ -10,13 +10,17 @@ use crate::chaos::fault::{Group, Kind, Target};
 use crate::chaos::inject::{Ills, store_answers, supervise};
 use crate::chaos::plan::{Plan, Step};
 use crate::chaos::record::{Played, Record, Strike};
+use crate::chaos::witness::Witness;
 use crate::eventually;
 use crate::pod::EXCLUSIVE;
 use crate::seed::Seed;
 
-/// How long a run waits for a leader, and for everybody to stand as a candidate, before it calls
-/// that a violation and ends.
-const NEVER: Duration = Duration::from_secs(90);
+/// How long a run waits for a leader, and for everybody to stand as a candidate, while machine and
+/// store are quick enough, before it calls that a violation and ends.
+const NEVER: Duration = Duration::from_secs(45);
+
+/// How long it waits at most: a machine that is this slow for so long is no scene for a run.
+const HOPELESS: Duration = Duration::from_secs(600);
 
 /// How often the run looks whether everything has settled.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,6 +46,8 @@ pub struct Run {
     pub record: Record,
     /// The scene.
     pub arena: Arena,
+    /// Who saw whether machine and store were quick enough.
+    pub witness: Witness,
     /// What was noticed while it went on; the whole is judged afterwards.
     pub violations: Vec<Violation>,
 }
@@ -64,7 +70,9 @@ pub fn play(options: Options, mut told: impl FnMut(&Record, &Step)) -> Result<Ru
     let began = Instant::now();
     let kinds = options.kinds();
     let arena = Arena::start(&options.design).context("set the scene")?;
-    let mut run = Run { record: Record::default(), arena, violations: Vec::new() };
+    // What takes longer than a node waits for an answer.
+    let witness = Witness::start(&arena.cluster.etcd, options.design.ttl / 5);
+    let mut run = Run { record: Record::default(), arena, witness, violations: Vec::new() };
     let mut plan = Plan::new(options.seed, &kinds, options.design.nodes, options.design.ttl);
     run.settle(Instant::now());
     while run.violations.is_empty()
@@ -131,17 +139,22 @@ impl Run {
     /// candidates; returns when that was.
     fn settle(&mut self, since: Instant) -> Instant {
         let mut beats = None;
-        let outcome = eventually("one leader and everybody a candidate", NEVER, || {
+        let what = "one leader and everybody a candidate";
+        let outcome = eventually(what, HOPELESS, || {
             std::thread::sleep(LOOK);
+            let calm = self.witness.calm_since(since).elapsed();
+            if calm > NEVER {
+                return Some(Err(anyhow!("{calm:?} without {what}")));
+            }
             supervise(&mut self.arena, &mut self.record).ok()?;
             self.arena.leader()?;
             let standing = self.arena.standing()?;
             // A session can outlive its daemon for a while: it has to be seen beating.
             let first = beats.get_or_insert_with(|| standing.clone());
             let beating = standing.iter().all(|(node, beat)| first.get(node) != Some(beat));
-            (beating && self.arena.leader().is_some()).then(Instant::now)
+            (beating && self.arena.leader().is_some()).then(|| Ok(Instant::now()))
         });
-        outcome.unwrap_or_else(|error| {
+        outcome.flatten().unwrap_or_else(|error| {
             let began = self.arena.cluster.observer.so_far().began();
             self.violations.push(Violation {
                 rule: Rule::LeadsAgain,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::chaos::arena::{Arena, Remains};
-use crate::chaos::availability::{Cost, costs, served};
+use crate::chaos::availability::{Cost, Span, costs, served};
 use crate::chaos::check::{Evidence, Rule, Violation};
 use crate::chaos::expiry::{Withdrawal, withdrawals};
 use crate::chaos::history::History;
@@ -39,6 +39,8 @@ pub struct Verdict {
     pub orphans: Vec<Orphan>,
     /// How nodes withdrew that could not renew their sessions.
     pub withdrawals: Vec<Withdrawal>,
+    /// When the machine or the store was too slow for anybody, faults of the store included.
+    pub stalls: Vec<Span>,
     /// What each step cost.
     pub costs: Vec<Cost>,
     /// What must not be.
@@ -60,7 +62,8 @@ pub fn bound(ttl: Duration, nodes: usize) -> Duration {
 ///
 /// When the observer or the store cannot tell everything.
 pub fn judge(run: Run, ttl: Duration, late: Duration) -> Result<Verdict> {
-    let Run { mut record, mut arena, mut violations } = run;
+    let Run { mut record, mut arena, witness, mut violations } = run;
+    let stalls = witness.finish()?;
     record.note_disks();
     if violations.is_empty() {
         violations.extend(end_nodes(&mut arena)?);
@@ -71,7 +74,7 @@ pub fn judge(run: Run, ttl: Duration, late: Duration) -> Result<Verdict> {
     drop((etcd, disks));
     let evidence = Evidence { story: &story, record: &record, files: &EXCLUSIVE, ttl };
     let orphans = evidence.orphans();
-    let costs = costs(&record, &served(&story, &EXCLUSIVE, &orphans), &orphans);
+    let costs = costs(&record, &served(&story, &EXCLUSIVE, &orphans), &orphans, &stalls);
     for violation in evidence.violations().into_iter().chain(evidence.against(&history)) {
         if !violations.contains(&violation) {
             violations.push(violation);
@@ -79,7 +82,7 @@ pub fn judge(run: Run, ttl: Duration, late: Duration) -> Result<Verdict> {
     }
     violations.extend(too_late(&costs, &record, &story, bound(ttl, nodes.len()) + late));
     let withdrawals = withdrawals(&story, &EXCLUSIVE, &record, ttl);
-    Ok(Verdict { record, story, history, orphans, withdrawals, costs, violations, nodes })
+    Ok(Verdict { record, story, history, orphans, withdrawals, stalls, costs, violations, nodes })
 }
 
 fn read(etcd: &[etcd::Etcd]) -> Result<History> {

@@ -83,6 +83,7 @@ fn foot(verdict: &Verdict, design: &Design) -> Vec<String> {
             millis(bound),
         ));
     }
+    foot.push(stalls(verdict, design.ttl / 5));
     foot.extend(withdrawals(verdict));
     let causes = [Cause::Killed, Cause::Frozen, Cause::Disk];
     foot.extend(causes.into_iter().filter_map(|cause| orphans(verdict, cause)));
@@ -98,6 +99,17 @@ fn foot(verdict: &Verdict, design: &Design) -> Vec<String> {
 
 fn count(verdict: &Verdict, rule: &str) -> usize {
     verdict.violations.iter().filter(|violation| format!("{:?}", violation.rule) == rule).count()
+}
+
+/// How busy the machine was, in a line.
+fn stalls(verdict: &Verdict, limit: Duration) -> String {
+    let spans = verdict.stalls.iter().filter_map(|stall| Some(stall.to? - stall.from));
+    let spans: Vec<f64> = spans.map(millis).collect();
+    format!(
+        "a bystander's write took longer than {limit:?} {} times, {:.0} s together, faults of etcd included",
+        spans.len(),
+        spans.iter().sum::<f64>() / 1e3,
+    )
 }
 
 /// How nodes withdrew that could not renew their sessions, in a line.
@@ -227,6 +239,7 @@ pub(crate) mod tests {
             history: History::default(),
             orphans: Vec::new(),
             withdrawals: Vec::new(),
+            stalls: Vec::new(),
             costs,
             violations: Vec::new(),
             nodes: Vec::new(),

@@ -113,7 +113,7 @@ fn a_step_costs_what_nobody_led_for() {
         // It was over before anything moved.
         (100, 150, 200, 0, 0, 0),
     ] {
-        let costs = costs(&step(struck, healed, settled), &spans, &[]);
+        let costs = costs(&step(struck, healed, settled), &spans, &[], &[]);
         let ms = Duration::from_millis;
         let cost = Cost {
             kind: Some(Kind::LinksRefused),
@@ -125,5 +125,11 @@ fn a_step_costs_what_nobody_led_for() {
             recovery: ms(recovery),
         };
         assert_eq!(costs, [cost], "{struck} {healed} {settled}");
+    }
+    // A machine that was too slow until 380 leaves 20 of the 50; one that was later, none.
+    for (slow, recovery) in [(340, 50), (380, 20), (450, 0)] {
+        let stall = Span { from: scene.at(330), to: Some(scene.at(slow)) };
+        let costs = costs(&step(100, 350, 600), &spans, &[], &[stall]);
+        assert_eq!(costs[0].recovery, Duration::from_millis(recovery), "{slow}");
     }
 }
