@@ -259,6 +259,10 @@ impl Election {
         let (Some(term), false) = (leaving.term.clone(), leaving.goal == Goal::Forget) else {
             return self.left(node, None);
         };
+        if matches!(&leaving.goal, Goal::HandOver(to) if node.replica.cordoned(&election, &to.node))
+        {
+            leaving.goal = Goal::Resign; // it was cordoned after it had accepted
+        }
         let target = match &leaving.goal {
             Goal::HandOver(target) => Some(target.clone()),
             _ => None,

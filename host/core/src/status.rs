@@ -83,6 +83,11 @@ impl Core {
         }
     }
 
+    /// What this node does in an election now, and the term it has in it.
+    pub fn phase(&self, election: &ElectionName, now: Now) -> Option<(Phase, Option<Token>)> {
+        Some(self.phase_of(self.elections.get(election)?, now))
+    }
+
     /// What a policy on this node sees of an election now, for placing manifests.
     pub fn view(&self, election: &ElectionName) -> crate::view::View {
         self.node.view(election, 0)
@@ -91,8 +96,19 @@ impl Core {
     fn election_status(&self, election: &Election, now: Now) -> ElectionStatus {
         let leaders = self.node.replica.leaders(&election.name);
         let holder = leaders.first().and_then(|l| l.term.map(|t| (t.holder.clone(), l.token)));
+        let (phase, token) = self.phase_of(election, now);
+        ElectionStatus {
+            election: election.name.clone(),
+            phase,
+            token,
+            holder,
+            fitness: election.fitness().cloned(),
+        }
+    }
+
+    fn phase_of(&self, election: &Election, now: Now) -> (Phase, Option<Token>) {
         let valid = self.node.session.valid(now).is_some();
-        let (phase, token) = match &election.state {
+        match &election.state {
             State::Watching if valid && election.candidacy(&self.node).is_some() => {
                 (Phase::Standby, None)
             }
@@ -109,13 +125,6 @@ impl Core {
             }
             State::Leaving(leaving) if leaving.is_stuck() => (Phase::Stuck, Some(leaving.token())),
             State::Leaving(leaving) => (Phase::Withdrawing, Some(leaving.token())),
-        };
-        ElectionStatus {
-            election: election.name.clone(),
-            phase,
-            token,
-            holder,
-            fitness: election.fitness().cloned(),
         }
     }
 }

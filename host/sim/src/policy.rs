@@ -26,7 +26,8 @@ pub enum PolicyMode {
 impl World {
     /// Tells a node's core by which policy version it decides.
     pub(crate) fn describe(&mut self, n: usize) {
-        for election in self.settings.elections.keys().cloned().collect::<Vec<_>>() {
+        for e in 0..self.elections.len() {
+            let election = self.elections[e].clone();
             let (facts, policy) = (Attributes::new(), self.nodes[n].policy_version.clone());
             self.deliver(n, Event::Described { election, facts, policy });
         }
@@ -34,6 +35,9 @@ impl World {
 
     pub(crate) fn ask_policy(&mut self, n: usize, op: OpId, view: &View) {
         let mut after = 20 + self.random.below(100);
+        if matches!(self.nodes[n].policy, PolicyMode::Fail | PolicyMode::Hang | PolicyMode::Slow) {
+            self.policy_failed = Some(self.now);
+        }
         let mut order = conclave_core::ranking::builtin_order(view);
         let mut excluded = Vec::new();
         match self.nodes[n].policy.clone() {
@@ -47,7 +51,7 @@ impl World {
             PolicyMode::Fail => {
                 let result = Err("trap: unreachable".to_owned());
                 let event = Event::Ranked { op, result };
-                return self.schedule(n, after, Happening::Deliver(event));
+                return self.schedule(n, after, Happening::Deliver(Box::new(event)));
             }
             PolicyMode::Hang => return,
             PolicyMode::Slow => after = self.random.below(400_000),
@@ -68,6 +72,6 @@ impl World {
         };
         let ranking = Ranking { order: ranked(order), excluded: ranked(excluded) };
         let event = Event::Ranked { op, result: Ok(ranking) };
-        self.schedule(n, after, Happening::Deliver(event));
+        self.schedule(n, after, Happening::Deliver(Box::new(event)));
     }
 }

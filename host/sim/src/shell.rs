@@ -1,9 +1,15 @@
-//! The modelled daemon shell and guard: they run the core's actions on the simulated machine.
+//! The modelled daemon shell: it runs the core's actions on the simulated machine.
 
-use conclave_core::{Action, ElectionName, Event, OpId, SessionId, Token};
+use conclave_core::{Action, Event, Exit, SessionId, Time};
 
-use crate::node::Effect;
-use crate::world::{Happening, Micros, World, micros};
+use crate::clock::Micros;
+use crate::guard::Guard;
+use crate::names;
+use crate::node::{Page, RESTART_AFTER};
+use crate::world::{Happening, World, micros};
+
+/// How late a daemon's timer may fire.
+const WAKES_WITHIN: Micros = 1_000;
 
 impl World {
     pub(crate) fn run_actions(&mut self, n: usize, actions: Vec<Action>) {
@@ -20,133 +26,74 @@ impl World {
             let due = self.now + micros(wait);
             if self.nodes[n].tick_due.is_none_or(|known| due < known) {
                 self.nodes[n].tick_due = Some(due);
-                // Never earlier than asked, and at the latest 1 ms late: wake-ups are not exact.
-                let after = micros(wait) + 1 + self.random.below(1_000);
-                self.schedule(n, after, Happening::Tick { due });
+                let late = 1 + self.random.below(WAKES_WITHIN);
+                self.schedule(n, micros(wait) + late, Happening::Tick { due });
             }
         }
     }
 
     fn run_action(&mut self, n: usize, action: Action) {
         match action {
-            Action::Send { op, request, timeout } => {
-                self.nodes[n].waiting.insert(op);
-                let latency = self.latency(n);
-                self.schedule(n, latency, Happening::Arrive { op, request });
-                self.schedule(n, micros(timeout), Happening::Timeout { op });
-            }
+            Action::Send { op, request, timeout } => self.send(n, op, request, micros(timeout)),
             Action::Watch { after } => self.begin_watch(n, after),
             Action::Session { session } => self.nodes[n].ledger = session,
-            Action::Extend { session, deadline } => {
-                self.nodes[n].page = Some((session, deadline));
-                let left = deadline.since(self.local(n).fast);
-                self.schedule(n, micros(left) + 1, Happening::Guard);
-            }
+            Action::Extend { session, deadline } => self.extend(n, session, deadline),
             Action::Rank { op, view } => self.ask_policy(n, op, &view),
             Action::Lead { election, token, .. } => {
                 let known = self.nodes[n].tokens.entry(election.clone()).or_insert(token);
                 *known = token.max(*known);
-                let Some((session, _)) = self.nodes[n].page else { return };
-                let after = self.worker(n, &election);
-                self.schedule(n, after, Happening::Place { election, token, session });
+                let Some(session) = self.nodes[n].page.map(|page| page.session) else { return };
+                let e = names::position(election.as_str());
+                self.nodes[n].files[e].wanted = Some((token, session));
+                let after = self.worker(n, e);
+                self.schedule(n, after, Happening::Place { e, token, session });
             }
             Action::Withdraw { op, election } => {
-                let after = self.worker(n, &election);
-                self.schedule(n, after, Happening::Withdraw { op, election });
+                let e = names::position(election.as_str());
+                self.nodes[n].files[e].wanted = None;
+                let after = self.worker(n, e);
+                self.schedule(n, after, Happening::Withdraw { op, e });
             }
             Action::StopCheck { op, election } => {
                 let stopped = self.random.chance(80);
                 if stopped {
-                    self.confirm_stopped(n, &election);
+                    self.checker.stopped(n, names::position(election.as_str()));
                 }
                 let event = Event::StopChecked { op, stopped };
-                self.schedule(n, 5_000, Happening::Deliver(event));
+                self.schedule(n, 5_000, Happening::Deliver(Box::new(event)));
             }
             Action::Follow { .. } | Action::Prepare { .. } => {}
-            Action::Notice(notice) => {
-                let name = self.nodes[n].name.clone();
-                self.notices.push((self.now, name, notice));
+            Action::Notice(notice) => self.coverage.noticed(&notice),
+            Action::Exit(exit) => self.exit(n, exit),
+        }
+    }
+
+    /// The page's deadline moves on, unless the guard has marked it.
+    fn extend(&mut self, n: usize, session: SessionId, deadline: Time) {
+        match &mut self.nodes[n].page {
+            Some(page) if page.session == session && page.expired => {
+                return self.deliver(n, Event::GuardExpired);
             }
-            Action::Exit(exit) => {
-                assert!(
-                    self.nodes[n].effects.values().all(|effect| effect.excused),
-                    "seed {}: {} exited with effects in place",
-                    self.settings.seed,
-                    self.nodes[n].name
-                );
-                self.end_life(n);
-                self.nodes[n].page = None;
-                self.nodes[n].exited = Some(exit);
-            }
+            Some(page) if page.session == session => page.deadline = deadline,
+            page => *page = Some(Page { session, deadline, expired: false }),
         }
+        self.arm_guard(n, deadline);
     }
 
-    /// How long until the election's worker has done one more thing: it works in order.
-    fn worker(&mut self, n: usize, election: &ElectionName) -> Micros {
-        let work = 100 + self.random.below(900);
-        let free = self.nodes[n].worker_free.entry(election.clone()).or_insert(self.now);
-        *free = (*free).max(self.now) + work;
-        *free - self.now
-    }
-
-    /// A worker puts an effect in place: the page's session and deadline are the gate.
-    pub(crate) fn place(&mut self, n: usize, e: ElectionName, token: Token, session: SessionId) {
-        let now = self.local(n).fast;
-        let open = self.nodes[n].page.is_some_and(|(on, until)| on == session && now < until);
-        if !open || self.nodes[n].effects.get(&e).is_some_and(|effect| effect.token == token) {
-            return;
-        }
-        self.check_placing(n, &e, token);
-        let name = self.nodes[n].name.clone();
-        self.record.push((self.now, e.clone(), name, true));
-        self.nodes[n].effects.insert(e, Effect { token, session, excused: false });
-    }
-
-    pub(crate) fn withdraw(&mut self, n: usize, op: OpId, election: &ElectionName) {
-        let node = &self.nodes[n];
-        let result = if node.broken_disk && node.effects.contains_key(election) {
-            Err("input/output error".to_owned())
-        } else {
-            self.remove_effect(n, election);
-            Ok(())
-        };
-        self.deliver(n, Event::Withdrawn { op, result });
-    }
-
-    pub(crate) fn remove_effect(&mut self, n: usize, election: &ElectionName) {
-        if self.nodes[n].effects.remove(election).is_some() {
-            let name = self.nodes[n].name.clone();
-            self.record.push((self.now, election.clone(), name, false));
-        }
-    }
-
-    /// The guard looks at the page: past the deadline it withdraws, kills a daemon that does not
-    /// answer, and starts another.
-    pub(crate) fn guard(&mut self, n: usize) {
-        let now = self.local(n).fast;
-        let Some((_, deadline)) = self.nodes[n].page else { return };
-        if now < deadline {
-            // Scheduled by the world's clock, which may be ahead of the node's.
-            let left = micros(deadline.since(now));
-            return self.schedule(n, left + 1, Happening::Guard);
-        }
+    /// The daemon's process ends, and with it its guard's; but another guard starts a pair.
+    fn exit(&mut self, n: usize, exit: Exit) {
+        let left = self.nodes[n].effects.iter().any(Option::is_some);
+        assert!(!left, "seed {}: n{n} exited with effects in place", self.settings.seed);
+        self.coverage.exited(&exit);
+        self.end_life(n);
         self.nodes[n].page = None;
-        if self.nodes[n].broken_disk {
-            for effect in self.nodes[n].effects.values_mut() {
-                effect.excused = true;
-            }
-            return;
+        if std::mem::take(&mut self.nodes[n].another_guards) {
+            return self.schedule(n, RESTART_AFTER, Happening::Restart);
         }
-        if !self.settings.guards {
-            return;
-        }
-        for election in self.nodes[n].effects.keys().cloned().collect::<Vec<_>>() {
-            self.remove_effect(n, &election);
-        }
-        if self.nodes[n].frozen {
-            self.kill_daemon(n);
-        } else {
-            self.deliver(n, Event::GuardExpired);
+        self.nodes[n].exited = Some(exit);
+        if self.nodes[n].guard == Guard::Runs {
+            self.nodes[n].guard = Guard::Dead;
+            self.judge_helplessness(n);
         }
     }
 }

@@ -14,8 +14,9 @@ use conclave_core::{
 pub struct ModelStore {
     revision: u64,
     keys: BTreeMap<Key, Stored>,
-    /// Every change, in order: what watches deliver.
+    /// The changes since it was last compacted, in order: what watches deliver.
     log: Vec<Entry>,
+    compacted: Revision,
 }
 
 impl ModelStore {
@@ -24,10 +25,32 @@ impl ModelStore {
         Revision(self.revision)
     }
 
-    /// The changes after a revision.
+    /// The changes after a revision, as far as they were not compacted.
     pub fn changes(&self, after: Revision) -> Vec<Entry> {
+        self.log_after(after).to_vec()
+    }
+
+    pub(crate) fn log_after(&self, after: Revision) -> &[Entry] {
         let from = self.log.partition_point(|entry| entry.at <= after);
-        self.log[from..].to_vec()
+        &self.log[from..]
+    }
+
+    /// Forgets the changes so far: no watch can begin before this revision any more.
+    pub fn compact(&mut self) {
+        self.compacted = self.revision();
+        self.log.clear();
+    }
+
+    /// The newest revision whose changes are forgotten.
+    pub fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    /// A backup, as it is after it was restored: watches can begin now and no earlier.
+    pub fn backup(&self) -> Self {
+        let mut copy = self.clone();
+        copy.compact();
+        copy
     }
 
     /// Runs a request as one transaction.

@@ -151,7 +151,7 @@ fn a_store_outage_leaves_nothing_past_the_expiry_and_heals_by_itself() {
 fn a_stuck_leader_is_never_succeeded() {
     for seed in SEEDS {
         let (mut world, leader) = three(seed);
-        world.inject(&Fault::BreakDisk(leader));
+        world.inject(&Fault::RefuseUnlinks(leader));
         world.inject(&Fault::Stop(leader));
         world.run(secs(10.0));
         assert_eq!(led(&world).map(|n| index(&n)), Some(leader), "seed {seed}: S2");
@@ -253,7 +253,7 @@ fn a_queued_foreign_competitor_leads_alone_when_we_give_way() {
 fn the_takeover_delay_is_served_after_a_crash() {
     for seed in SEEDS {
         let mut settings = WorldSettings::new(seed, 3, 1);
-        for election in settings.elections.values_mut() {
+        for election in &mut settings.elections {
             election.takeover_delay = secs(3.0);
         }
         let mut world = World::new(settings);

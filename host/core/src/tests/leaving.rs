@@ -156,6 +156,21 @@ fn what_is_stuck_is_tried_again_when_the_deadline_comes() {
 }
 
 #[test]
+fn a_target_that_is_cordoned_after_it_accepted_does_not_get_the_term() {
+    play(
+        &mut Scene::leading(settings()),
+        &[
+            (Stop, "offer to b"),
+            (Applied("offer to b"), ""),
+            (Accepts("b"), "withdraw"),
+            (CordonOn("b"), ""),
+            (Withdrawn(Ok(())), "resign"),
+            (Applied("resign"), "end a's session, follow nobody"),
+        ],
+    );
+}
+
+#[test]
 fn a_handover_that_is_rejected_becomes_a_resignation_of_the_key_as_it_is() {
     play(
         &mut Scene::leading(settings()),

@@ -66,6 +66,8 @@ pub(super) enum When {
     Pause(bool),
     /// An operator cordons this node, or lifts it.
     Cordon(bool),
+    /// An operator cordons another node.
+    CordonOn(&'static str),
     /// An operator asks that the standing term move.
     Transfer(&'static str),
     /// Somebody else's record appears or changes under our name.
@@ -312,6 +314,7 @@ impl Scene {
             }
             When::Pause(set) => self.mark(Key::Pause(e()), *set),
             When::Cordon(set) => self.mark(Key::Cordon(e(), a()), *set),
+            When::CordonOn(node) => self.mark(Key::Cordon(e(), (*node).into()), true),
             When::Transfer(to) => {
                 let (token, to) = (self.token(), Some((*to).into()));
                 let record = TransferRecord { token, to, note: String::new() };
