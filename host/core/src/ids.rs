@@ -1,6 +1,7 @@
 //! Newtypes for every name, revision and token, so that one cannot be taken for another.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -57,14 +58,48 @@ name_type!(
     Nonce
 );
 
+/// What a number counts. Every such number is hashed with its kind before it, so that whoever
+/// explores the states of cores can give those that differ only in how far a counter got, or in
+/// what time it is, the same hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Kind {
+    /// A revision of the store, and what is named by one: a session, a term.
+    Revision = 1,
+    /// An operation of a core.
+    Operation = 2,
+    /// How often something happened: nothing is decided by it.
+    Count = 3,
+    /// A reading of one of this node's clocks.
+    Time = 4,
+    /// The revision as of which a key that is there is known to be as it is: compared with that
+    /// of news about the key, and with nothing else.
+    AsOf = 5,
+}
+
+impl Kind {
+    /// Hashes a number of this kind.
+    pub(crate) fn hash<H: Hasher>(self, number: u64, state: &mut H) {
+        // Nothing else in a core is hashed as an `i8`.
+        state.write_i8(self as i8);
+        state.write_u64(number);
+    }
+}
+
 macro_rules! number_type {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $kind:expr) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize,
         )]
         #[serde(transparent)]
         pub struct $name(pub u64);
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                $kind.hash(self.0, state);
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,17 +112,26 @@ macro_rules! number_type {
 number_type!(
     /// A revision of the store: it grows with every write and never repeats. Zero stands for
     /// "no such key", as in etcd's compares.
-    Revision
+    Revision,
+    Kind::Revision
 );
 number_type!(
     /// A session's identity: the create revision of its record.
-    SessionId
+    SessionId,
+    Kind::Revision
 );
 number_type!(
     /// A term's fencing token: the create revision of its leader key, so it only grows.
-    Token
+    Token,
+    Kind::Revision
 );
 number_type!(
     /// Ties an action to the event that reports its outcome.
-    OpId
+    OpId,
+    Kind::Operation
+);
+number_type!(
+    /// How often something happened.
+    Count,
+    Kind::Count
 );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::action::{Action, Exit, Notice};
 use crate::election::{Election, State};
 use crate::event::Event;
-use crate::ids::{ElectionName, NodeName, OpId, Revision, SessionId};
+use crate::ids::{Count, ElectionName, NodeName, OpId, Revision, SessionId};
 use crate::node::{Node, Op, Purpose, Step};
 use crate::replica::Source;
 use crate::request::{Entry, Key, Outcome, Request, Value};
@@ -24,7 +24,7 @@ pub struct Core {
     busy: BTreeSet<ElectionName>,
     /// The elections whose effects cannot be withdrawn.
     stuck: BTreeSet<ElectionName>,
-    stray_replies: u64,
+    stray_replies: Count,
     exited: bool,
 }
 
@@ -54,7 +54,7 @@ impl Core {
             busy: busy.collect(),
             stuck: BTreeSet::new(),
             elections,
-            stray_replies: 0,
+            stray_replies: Count(0),
             exited: false,
         };
         if past.adopt.is_some() {
@@ -101,7 +101,7 @@ impl Core {
 
     /// How many replies came that answered nothing.
     pub fn stray_replies(&self) -> u64 {
-        self.stray_replies
+        self.stray_replies.0
     }
 
     fn take_in(&mut self, event: Event) {
@@ -147,6 +147,7 @@ impl Core {
         }
         if node.watch_due <= node.replica.watched {
             node.timers.clear(&Timer::WatchLag);
+            node.watch_due = Revision(0);
         }
     }
 
@@ -177,7 +178,7 @@ impl Core {
 
     fn reply(&mut self, op: OpId, outcome: Outcome) {
         let Some(begun) = self.node.ops.remove(&op) else {
-            self.stray_replies += 1;
+            self.stray_replies.0 += 1;
             self.node.notice(Notice::StrayReply { op });
             return;
         };

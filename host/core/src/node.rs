@@ -87,7 +87,7 @@ pub(crate) struct Node {
     /// Deadlines by the slow clock: for judging others.
     pub(crate) slow_timers: Timers,
     pub(crate) ops: BTreeMap<OpId, Op>,
-    next_op: u64,
+    next_op: OpId,
     /// Elections whose inputs changed in this call.
     pub(crate) dirty: BTreeSet<ElectionName>,
     /// Whether a watch was begun that is not known to be broken.
@@ -104,9 +104,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(settings: Settings, now: Now) -> Self {
+    pub(crate) fn new(mut settings: Settings, now: Now) -> Self {
         let mut replica = Replica::default();
-        replica.highest = settings.past.revision;
+        replica.highest = std::mem::take(&mut settings.past.revision);
         Node {
             session: Session::new(&settings, now),
             settings: Arc::new(settings),
@@ -115,7 +115,7 @@ impl Node {
             timers: Timers::default(),
             slow_timers: Timers::default(),
             ops: BTreeMap::new(),
-            next_op: 1,
+            next_op: OpId(1),
             dirty: BTreeSet::new(),
             watching: false,
             watch_due: Revision(0),
@@ -136,8 +136,8 @@ impl Node {
 
     /// Registers an operation; its event will carry the id.
     pub(crate) fn begin(&mut self, purpose: Purpose) -> OpId {
-        let op = OpId(self.next_op);
-        self.next_op += 1;
+        let op = self.next_op;
+        self.next_op = OpId(op.0 + 1);
         self.ops.insert(op, Op { purpose, floor: None, deletes: Vec::new() });
         op
     }

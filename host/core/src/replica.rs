@@ -6,16 +6,27 @@
 //! which an observer may end them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
-use crate::ids::{ElectionName, NodeName, Revision, SessionId, Token};
+use crate::ids::{ElectionName, Kind, NodeName, Revision, SessionId, Token};
 use crate::record::{CandidacyRecord, HistoryRecord, LeaderRecord, SessionRecord, TransferRecord};
 use crate::request::{Entry, Key, Stored, Value, leader_suffix};
 use crate::time::Time;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     at: Revision,
     stored: Option<Stored>,
+}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.stored {
+            Some(_) => Kind::AsOf.hash(self.at.0, state),
+            None => self.at.hash(state),
+        }
+        self.stored.hash(state);
+    }
 }
 
 /// The newest revision of a session record, and when it arrived here.

@@ -5,7 +5,7 @@
 //! later. It is ended, and a new one begun, only when nothing exclusive is in place.
 
 use crate::action::{Action, Exit, Notice};
-use crate::ids::{NodeName, Nonce, Revision, SessionId};
+use crate::ids::{Count, NodeName, Nonce, Revision, SessionId};
 use crate::node::{Node, Purpose};
 use crate::record::SessionRecord;
 use crate::request::{Entry, Key, Outcome, Request, Value};
@@ -46,7 +46,7 @@ fn created(at: Revision, seen: &[Entry], me: &NodeName) -> SessionId {
 pub(crate) struct Standing {
     pub(crate) id: SessionId,
     pub(crate) began: Time,
-    pub(crate) beats: u64,
+    pub(crate) beats: Count,
     /// Terms must be withdrawn from here on; `None` until a beat is confirmed.
     pub(crate) deadline: Option<Time>,
     /// This daemon had its record created, or a beat confirmed: an ending of the session that an
@@ -63,7 +63,7 @@ impl Session {
             Some(adoption) => Session::Standing(Standing {
                 id: adoption.session,
                 began: now.fast,
-                beats: 0,
+                beats: Count(0),
                 // Observers judge by the newest beat's TTL: if it is shorter now, so is the life
                 // that earlier beats bought.
                 deadline: Some(adoption.deadline.min(deadline_of(settings, now.fast))),
@@ -299,7 +299,7 @@ impl Node {
         self.session = Session::Standing(Standing {
             id,
             began: self.now.fast,
-            beats: 0,
+            beats: Count(0),
             deadline: None,
             proven: false,
             lost: false,
@@ -352,8 +352,8 @@ impl Node {
     /// Sends a beat and sets the time of the next.
     pub(crate) fn beat(&mut self) {
         let Session::Standing(s) = &mut self.session else { return };
-        s.beats += 1;
-        let (session, beats, began) = (s.id, s.beats, s.began);
+        s.beats = Count(s.beats.0 + 1);
+        let (session, beats, began) = (s.id, s.beats.0, s.began);
         // Stamped before it is queued anywhere (protocol, "Right, and easy to get wrong").
         let sent = self.now.fast;
         let record = self.session_record(beats, began);

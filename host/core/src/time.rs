@@ -5,13 +5,22 @@
 //! concludes about *others* by the slower (protocol, "Sessions").
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use crate::ids::Kind;
+
 /// Microseconds on one of this node's clocks, from an arbitrary origin. Never comparable
 /// between machines, nor between the two clocks of a [`Now`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
+
+impl Hash for Time {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Kind::Time.hash(self.0, state);
+    }
+}
 
 impl Time {
     /// The origin.
