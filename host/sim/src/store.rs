@@ -53,12 +53,6 @@ impl ModelStore {
         copy
     }
 
-    /// Forgets the changes up to a revision, which no watch will ask for any more.
-    pub fn forget_changes(&mut self, until: Revision) {
-        let passed = self.log.partition_point(|entry| entry.at <= until);
-        self.log.drain(..passed);
-    }
-
     /// Runs a request as one transaction.
     pub fn execute(&mut self, request: &Request) -> Outcome {
         if self.holds(request) {
