@@ -39,6 +39,18 @@ pub fn conclave() -> &'static Path {
     BINARY.get_or_init(|| find().expect("the conclave binary"))
 }
 
+/// Puts a copy of the binary under test at `path`, at once, in place of what is there, as a
+/// package manager does: what runs goes on with the file that it was started from.
+///
+/// # Errors
+///
+/// When the copy cannot be made.
+pub fn install_at(path: &Path) -> Result<()> {
+    let staged = path.with_extension("new");
+    fs::copy(conclave(), &staged).with_context(|| format!("copy to {}", staged.display()))?;
+    fs::rename(&staged, path).with_context(|| format!("rename to {}", path.display()))
+}
+
 fn find() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(VARIABLE) {
         return fs::canonicalize(&path).with_context(|| format!("{VARIABLE}={}", path.display()));

@@ -103,11 +103,34 @@ impl Node {
     ///
     /// When the binary cannot be started.
     pub fn start(&mut self) -> Result<()> {
-        let process = Process::start(&self.name, self.root(), self.command()?)?;
+        self.start_as(|command| command)
+    }
+
+    /// Starts guard and daemon by a command that is made of the usual one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_as(&mut self, change: impl FnOnce(Command) -> Command) -> Result<()> {
+        let command = change(self.command()?);
+        let process = Process::start(&self.name, self.root(), command)?;
         self.past.extend(self.process.replace(process));
         // A node that is started again and again does not pile up what has long ended.
         self.past.retain(|past| !past.family().is_empty());
         Ok(())
+    }
+
+    /// Starts guard and daemon from a copy of the program that is the node's own, and returns its
+    /// path.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied or started.
+    pub fn start_own_copy(&mut self) -> Result<PathBuf> {
+        let program = self.root().join("conclave");
+        binary::install_at(&program)?;
+        self.start_as(|usual| same_call(&usual, &program))?;
+        Ok(program)
     }
 
     /// Starts guard and daemon, who log everything to `output` instead of the node's log.
@@ -213,6 +236,16 @@ impl Node {
     pub fn output(&mut self) -> Result<String> {
         self.guard()?.output()
     }
+}
+
+/// The call of `usual`, of another program.
+fn same_call(usual: &Command, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(usual.get_args());
+    if let Some(directory) = usual.get_current_dir() {
+        command.current_dir(directory);
+    }
+    command
 }
 
 /// The configuration of a node of a control plane: scheduler and controller manager with the

@@ -144,9 +144,9 @@ impl Process {
         Ok(self.log.metadata()?.len())
     }
 
-    /// Its living children, whose parent it is now.
+    /// Its children, whose parent it is now, those included that it has not yet waited for.
     pub fn children(&self) -> Vec<Pid> {
-        every_process().filter(|pid| parent(*pid) == Some(self.pid())).collect()
+        children(self.pid())
     }
 
     /// This process and everything that was started by it, directly or not, and lives, whoever
@@ -219,9 +219,26 @@ pub fn send(pid: Pid, signal: Signal) -> Result<()> {
     kill_process(pid, signal).with_context(|| format!("send {signal:?} to process {pid:?}"))
 }
 
+/// The children that a process has now, those included that it has not yet waited for.
+pub fn children(of: Pid) -> Vec<Pid> {
+    every_process().filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
 /// Whether a process runs or is stopped: not whether its corpse still waits for its parent.
 pub fn alive(pid: Pid) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// What a process id is in the innermost namespace of its process.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn innermost_id(pid: Pid) -> Result<i32> {
+    let status = fs::read_to_string(proc_file(pid, "status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let id = line.and_then(|ids| ids.split_whitespace().last()).context("no NSpid")?;
+    Ok(id.parse()?)
 }
 
 /// Whether a process is stopped by a signal.

@@ -37,6 +37,28 @@ fn a_killed_daemon_is_replaced_and_nothing_is_touched() -> Outcome {
 }
 
 #[test]
+fn a_daemon_that_dies_while_the_program_is_replaced_is_followed_by_its_like() -> Outcome {
+    let mut cluster = Cluster::prepare(&["a", "b"], &Plan::default())?;
+    let program = cluster.node("a").start_own_copy()?;
+    assert_eq!(cluster.leader()?, "a");
+    cluster.node("b").start()?;
+    cluster.settle()?;
+    let since = Instant::now();
+    // A package manager that was interrupted, or half of an upgrade.
+    for half_way in [true, false] {
+        fs::remove_file(&program)?;
+        if half_way {
+            fs::write(&program, "another version, half of it")?;
+        }
+        let daemon = cluster.node("a").kill_daemon()?;
+        cluster.node("a").daemon_after(Some(daemon))?;
+        cluster.leads_for("a", TTL * 2)?;
+    }
+    cluster.finish()?.untouched("a", &all(), since)?;
+    Ok(())
+}
+
+#[test]
 fn an_adopted_manifest_is_looked_after_again() -> Outcome {
     let mut cluster = Cluster::three()?;
     let leader = cluster.leader()?;

@@ -226,6 +226,7 @@ impl Guard {
         }
         if !busy && now.is_past(self.next_start) {
             self.beats_before = self.page.page.daemon_beats();
+            self.lanes.take_back_for_good();
             self.starter.order();
         }
         None
@@ -257,7 +258,8 @@ impl Guard {
                     retry,
                     settled: self.daemon.is_none(),
                 });
-                if self.daemon.is_some() {
+                // One that is just being started may live already.
+                if self.daemon.is_some() || self.starter.is_busy() {
                     self.lanes.order(false);
                 } else if self.cleanup.is_none() {
                     self.clean_up(now);

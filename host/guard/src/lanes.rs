@@ -88,6 +88,14 @@ impl Lanes {
         }
     }
 
+    /// A daemon is about to be started: what is withdrawn from now on is not withdrawn for good. A
+    /// lane that is still at an older order stops at its next slot.
+    pub(crate) fn take_back_for_good(&mut self) {
+        if self.shared.order.load(SeqCst) & FOR_GOOD != 0 {
+            self.order(false);
+        }
+    }
+
     /// Whether every lane has carried out the newest order.
     #[cfg(test)]
     pub(crate) fn are_finished(&self) -> bool {
@@ -132,26 +140,32 @@ impl Shared {
                 thread::park();
                 continue;
             }
-            self.carry_out(lane, order & FOR_GOOD != 0, &mut buffers);
+            self.carry_out(lane, order, &mut buffers);
             self.done[lane].store(order, SeqCst);
             // It fails only when the count would overflow, and then it is readable anyway.
             let _ = rustix::io::write(&self.finished, &1_u64.to_ne_bytes());
         }
     }
 
-    fn carry_out(&self, lane: usize, for_good: bool, buffers: &mut Buffers) {
+    fn carry_out(&self, lane: usize, order: u64, buffers: &mut Buffers) {
+        let for_good = order & FOR_GOOD != 0;
         for (index, slot) in self.page.slots().iter().enumerate() {
             if self.lane_of(slot.directory.load(SeqCst)) != lane {
                 continue;
             }
             // No order is given while a session is active. A lane that hung in an old order comes
-            // upon what a later session has placed since, and leaves it alone.
-            let stands = || self.page.has_active(SessionId(slot.session_id.load(SeqCst)));
-            if stands() {
+            // upon what a later session has placed since, and leaves it alone. Nor does it free a
+            // slot that a later daemon, which lives, may be about to place something for.
+            let outlived = || {
+                self.page.has_active(SessionId(slot.session_id.load(SeqCst)))
+                    || for_good && self.order.load(SeqCst) & FOR_GOOD == 0
+            };
+            if outlived() {
                 continue;
             }
             if let Some(pinned) = slot.pin() {
-                if stands() {
+                // Asked again: from here on a later daemon finds the slot taken and waits for it.
+                if outlived() {
                     pinned.put_back();
                     continue;
                 }
@@ -273,6 +287,31 @@ mod tests {
         }
         withdraw_all(page, &mut lanes, false);
         assert!(!dest.exists());
+    }
+
+    #[test]
+    fn a_lane_that_is_late_frees_no_slot_of_a_later_daemon() {
+        let (_page, page) = page(4);
+        let _session = begin(page, 1);
+        let directory = tempfile::tempdir().unwrap();
+        let mut lanes = Lanes::start(page, &[]).unwrap();
+        withdraw_all(page, &mut lanes, true);
+        let late = lanes.shared.order.load(SeqCst);
+
+        lanes.take_back_for_good();
+        settle(&lanes);
+        let _session = begin(page, 2);
+        let dest = directory.path().join("manifest.yaml");
+        let (slot, _) = claim(&page, &dest);
+        page.expire(Reading::now(), true).unwrap();
+        fs::write(&dest, "in place").unwrap();
+        // The lane had been asleep since before the later daemon was started.
+        for lane in 0..SPARE_LANES {
+            lanes.shared.carry_out(lane, late, &mut Buffers::new());
+        }
+        assert_eq!(page.claims().iter().map(|claim| claim.id).collect::<Vec<_>>(), [slot]);
+        withdraw_all(page, &mut lanes, false);
+        assert!(!dest.exists() && page.claimed() == 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,9 +55,11 @@ pub(super) fn guard_podmaster(arguments: &[OsString]) -> Result<u8> {
 /// Starts the daemon under a guard and stays as the guard. `call` is what the daemon is told, and
 /// `text` the configuration that it finds as its standard input.
 fn guard(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.arg("daemon").args(call);
+    // Not the file of that name: a daemon that dies while somebody replaces the program is followed
+    // by one of the same version, which knows the guard's page and the ledger.
+    let mut command = Command::new("/proc/self/exe");
+    // By its own name, not podmaster's, whose flags are all that it would understand.
+    command.arg0("conclave").arg("daemon").args(call);
     let mut guard = GuardConfig::new(config.state_directory.clone(), command);
     guard.destinations = config.exclusive_directories();
     guard.slots = config.exclusive_slots();
@@ -98,6 +101,8 @@ fn forget_store(config: &Config) -> Result<()> {
 
 /// The daemon, with what the guard was called with.
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
+    // Otherwise process lists would show the name by which the guard started it: `exe`.
+    rustix::thread::set_name(c"conclave").context("cannot name the process")?;
     let program = std::iter::once(OsString::from("conclave"));
     let text = handed_over()?;
     let (config, warnings, verbosity) =
