@@ -79,6 +79,15 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Whether this program can take over from a running guard; asked by that guard
+    #[command(hide = true, disable_help_flag = true)]
+    TakesOver {
+        /// What the guard's program has that this one must have in common with it
+        version: String,
+        /// What the guard was called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// What the demo starts.

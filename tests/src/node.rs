@@ -203,6 +203,17 @@ impl Node {
         guard.wait(PATIENCE)
     }
 
+    /// Waits for the daemon `old` to be dead and followed by another, whose process id it returns.
+    /// Meanwhile the guard may have other children.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn daemon_replaced(&mut self, old: Pid) -> Result<Pid> {
+        eventually("the daemon to be replaced", PATIENCE, || (!alive(old)).then_some(()))?;
+        self.daemon_after(Some(old))
+    }
+
     /// Kills the daemon alone and returns what its process id was.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -239,6 +239,16 @@ pub fn innermost_id(pid: Pid) -> Result<i32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let id = line.and_then(|ids| ids.split_whitespace().last()).context("no NSpid")?;
     Ok(id.parse()?)
+}
+
+/// The file that a process runs, whatever is at that path by now: as device and inode.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn executable(pid: Pid) -> Result<(u64, u64)> {
+    let file = fs::metadata(proc_file(pid, "exe"))?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// Whether a process is stopped by a signal.

@@ -90,9 +90,7 @@ fn as_process_1_the_guard_reaps_what_loses_its_parent() -> Outcome {
         let old = orphans.iter().filter(|pid| present.contains(*pid)).count();
         (old <= 1).then_some(())
     })?;
-    eventually("a moment without a corpse", PATIENCE, || {
-        (unreaped().count() == 0).then_some(())
-    })?;
+    eventually("a moment without a corpse", PATIENCE, || (unreaped().count() == 0).then_some(()))?;
     send(guard, Signal::TERM)?;
     cluster.observer.wait_for_nobody(&EXCLUSIVE)?;
     assert_eq!(cluster.node("a").guard()?.wait(PATIENCE)?.code(), Some(0));

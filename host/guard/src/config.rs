@@ -1,11 +1,13 @@
 //! What a guard is told, and why it could not do its work.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::PageError;
+use crate::handover::Handover;
 use crate::heartbeat::Rhythm;
 use crate::lock::LockError;
 use crate::page::DEFAULT_SLOTS;
@@ -29,6 +31,28 @@ pub struct GuardConfig {
     pub slots: usize,
     /// How often guard and daemon beat, and when either counts as hung.
     pub rhythm: Rhythm,
+    /// How guard and daemon are replaced by another version; `None` where they never are.
+    pub upgrade: Option<Upgrade>,
+    /// The guard that this one replaces. What that one had is taken over as it is: state
+    /// directory, input, destinations, slots, rhythm and daemon.
+    pub handover: Option<Handover>,
+}
+
+/// How a guard executes another version of its program.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// What the guard was called with, the program's own name first.
+    pub call: Vec<OsString>,
+    /// Runs the program by the name of its file, as it is installed then, and asks it whether it
+    /// can take over. It gets the daemons' input. Its exit code says: 0, yes;
+    /// [`NOT_IN_PLACE`](Self::NOT_IN_PLACE), only once everything is given up; anything
+    /// else, not at all.
+    pub question: Command,
+}
+
+impl Upgrade {
+    /// With which exit code the other version says that it cannot go on with what this one has.
+    pub const NOT_IN_PLACE: u8 = 6;
 }
 
 impl GuardConfig {
@@ -42,6 +66,8 @@ impl GuardConfig {
             final_codes: Vec::new(),
             slots: DEFAULT_SLOTS,
             rhythm: Rhythm::default(),
+            upgrade: None,
+            handover: None,
         }
     }
 }
@@ -69,6 +95,19 @@ pub enum GuardError {
     Setup {
         /// Which.
         what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What the program before handed over is not usable. Its daemon notices that nobody watches
+    /// over it, gives everything up and ends.
+    #[error("cannot take over from the program before")]
+    Handover(#[source] io::Error),
+    /// The newly installed program was to be started anew.
+    #[error("gave everything up to start {program} anew, and cannot")]
+    StartAnew {
+        /// The program's file.
+        program: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,

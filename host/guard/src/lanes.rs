@@ -97,7 +97,6 @@ impl Lanes {
     }
 
     /// Whether every lane has carried out the newest order.
-    #[cfg(test)]
     pub(crate) fn are_finished(&self) -> bool {
         let order = self.shared.order.load(SeqCst);
         self.shared.done.iter().all(|done| done.load(SeqCst) == order)

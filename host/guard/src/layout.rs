@@ -119,7 +119,7 @@ pub(crate) struct Layout {
     pub(crate) slots: &'static [Slot],
     /// One for each slot.
     pub(crate) paths: &'static [Paths],
-    file: &'static OwnedFd,
+    pub(crate) file: &'static OwnedFd,
 }
 
 impl Layout {

@@ -16,6 +16,34 @@
 //! beat ────────────────────────────> heartbeats <─────────────── beat
 //! ```
 //!
+//! # What it relies on at the deadline
+//!
+//! - **It is scheduled** within a quarter of the margin, by which its timer fires, and its
+//!   withdrawing threads then run. Nothing is asked of the daemon, the store, the network, or of who
+//!   reads its log.
+//! - **Its memory is there:** its own and the page's, on tmpfs. It locks both where it may
+//!   (`RLIMIT_MEMLOCK`, `CAP_IPC_LOCK`); where it may not, on not being swapped out.
+//! - **The clocks:** `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC_RAW`, whichever says that more time has
+//!   passed. The timer runs on the first; the second is looked at once a beat (500 ms) at least,
+//!   so that it may run ahead by some percent and cost some milliseconds of the margin.
+//! - **The page says the truth:** a slot is claimed there before its effect can appear, and its
+//!   session's deadline was allowed by a confirmed beat. Only a process of the same user can write
+//!   to it.
+//! - **The file system unlinks**, or renames in place of a role file. Each directory has a thread
+//!   of its own, so one that hangs holds up no other; what hangs or is refused stays claimed, is
+//!   tried again every 100 ms, and is named in the log and at the end.
+//! - **SIGKILL ends the daemon.** What it had under way comes before its death; once it is
+//!   reaped everything is withdrawn a second time. A daemon that hangs in the kernel is not reaped:
+//!   until it is, withdrawing is repeated.
+//!
+//! It does not rely on the disk that the program is on (a thread of its own starts daemons), on the
+//! state directory, or on `/proc`. Killed or frozen together with its daemon it can do nothing:
+//! then the next guard's start withdraws.
+//!
+//! While an upgrade executes another program in the guard's place, for some milliseconds, the
+//! daemon is alone; it relies on its own clock and loop then, and notices a guard that does not come
+//! back.
+//!
 //! *Architecture invariant:* from noticing a passed deadline to the unlinking and the daemon's
 //! death the guard allocates nothing, takes no lock, parses nothing and waits for nobody: not for a
 //! disk either, so withdrawing and starting the daemon have threads of their own. There is no
@@ -32,6 +60,7 @@ mod clock;
 mod config;
 mod error;
 mod guard;
+mod handover;
 mod heartbeat;
 mod lanes;
 mod layout;
@@ -45,12 +74,14 @@ mod session;
 mod signals;
 mod slot;
 mod starter;
+mod whereabouts;
 mod withdraw;
 
 pub use clock::{BootTimer, Clock, Reading};
-pub use config::{GuardConfig, GuardError};
+pub use config::{GuardConfig, GuardError, Upgrade};
 pub use error::PageError;
 pub use guard::run;
+pub use handover::{Handover, handover_version};
 pub use heartbeat::{GuardState, GuardWatch, Rhythm};
 pub use lines::{Lines, LinesEnd};
 pub use lock::{DaemonLock, Holder, LockError, boot_id};

@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 enum Message {
     Line(Vec<u8>),
+    /// Everything before this is written: closes the channel.
+    Flush(SyncSender<()>),
     /// Nothing follows.
     End,
 }
@@ -56,13 +58,26 @@ impl Lines {
         let (done, written) = mpsc::sync_channel(0);
         thread::Builder::new().name("log".to_owned()).stack_size(64 * 1024).spawn(move || {
             let _done = done;
-            while let Ok(Message::Line(line)) = received.recv() {
-                // Nobody is left to tell where standard error cannot be written to.
-                let _ = out.write_all(&line);
+            loop {
+                match received.recv() {
+                    // Nobody is left to tell where standard error cannot be written to.
+                    Ok(Message::Line(line)) => drop(out.write_all(&line)),
+                    Ok(Message::Flush(flushed)) => drop(flushed),
+                    Ok(Message::End) | Err(_) => return,
+                }
             }
         })?;
         let lines = Lines { queue, dropped: Arc::default() };
         Ok((lines.clone(), LinesEnd { lines, written }))
+    }
+
+    /// Waits until all lines so far are written, though not for long.
+    pub fn flush(&self) {
+        let (done, flushed) = mpsc::sync_channel(0);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // It never sends: it closes.
+            let _ = flushed.recv_timeout(FLUSH);
+        }
     }
 
     /// Has a line written, its line break included, or drops and counts it.

@@ -7,12 +7,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+/// The two locks, and who holds them.
+const GUARD: &str = "guard";
+const DAEMON: &str = "daemon";
 
 /// Why a lock on a state directory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,7 @@ impl DaemonLock {
     /// # Errors
     /// [`LockError::Held`] while another daemon lives, with who it is.
     pub fn acquire(state_dir: &Path) -> Result<Self, LockError> {
-        Ok(DaemonLock { _file: acquire(state_dir, "daemon")? })
+        Ok(DaemonLock { _file: acquire(state_dir, DAEMON)? })
     }
 
     /// Whether the daemon that wrote into this state directory, in the boot `boot_id`, is proven
@@ -100,7 +105,7 @@ impl DaemonLock {
 
     /// Who holds a daemon's lock on `state_dir` now; `None` when nobody does.
     pub(crate) fn holder(state_dir: &Path) -> Result<Option<Holder>, LockError> {
-        match lock(state_dir, "daemon") {
+        match lock(state_dir, DAEMON) {
             Ok(_dropped_at_once) => Ok(None),
             Err(LockError::Held { holder, .. }) => Ok(Some(holder)),
             Err(error) => Err(error),
@@ -111,12 +116,24 @@ impl DaemonLock {
 /// A guard's lock on the state directory.
 #[derive(Debug)]
 pub(crate) struct GuardLock {
-    _file: File,
+    file: File,
 }
 
 impl GuardLock {
     pub(crate) fn acquire(state_dir: &Path) -> Result<Self, LockError> {
-        Ok(GuardLock { _file: acquire(state_dir, "guard")? })
+        Ok(GuardLock { file: acquire(state_dir, GUARD)? })
+    }
+
+    /// The lock that this process had before it executed another program. What its file says of
+    /// the holder is still true.
+    pub(crate) fn handed_over(file: OwnedFd) -> Self {
+        GuardLock { file: file.into() }
+    }
+}
+
+impl AsFd for GuardLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -141,10 +158,10 @@ fn acquire(state_dir: &Path, role: &str) -> Result<File, LockError> {
 
 /// Takes a lock. Its file stays for ever: removing it would let two processes lock two files of
 /// the same name.
-fn lock(state_dir: &Path, role: &str) -> Result<File, LockError> {
+fn lock(state_dir: &Path, name: &str) -> Result<File, LockError> {
     let io = |source| LockError::Io { state_dir: state_dir.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(io)?;
-    let path = state_dir.join(format!("{role}.lock"));
+    let path = state_dir.join(format!("{name}.lock"));
     let mut options = File::options();
     let mut file = options
         .read(true)

@@ -36,6 +36,11 @@ impl Log {
         self.line("ERROR", message, &fields);
     }
 
+    /// Waits a little for the lines so far to be written.
+    pub(crate) fn flush(&self) {
+        self.lines.flush();
+    }
+
     fn line(&self, level: &str, message: &str, fields: &dyn Display) {
         let time = timestamp(SystemTime::now());
         let line = format!("{time} {level} conclave::guard: {message} {fields}\n");

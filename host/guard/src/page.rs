@@ -5,28 +5,24 @@
 //! boot.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, statfs};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat};
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, getppid};
-use sha2::{Digest, Sha256};
 
 use crate::clock::Reading;
 use crate::error::PageError;
 use crate::heartbeat::{GuardWatch, Rhythm};
 use crate::layout::{
-    Header, Layout, MAGIC, PATH_LEN, Paths, STATE_DIR_OFFSET, Slot, VERSION, file_len, map,
-    reserve_head,
+    Header, Layout, MAGIC, PATH_LEN, Paths, Slot, VERSION, file_len, map, reserve_head,
 };
 use crate::lock::{DaemonLock, boot_id};
 use crate::session::SessionWriter;
@@ -36,10 +32,6 @@ pub const DEFAULT_SLOTS: usize = 256;
 
 /// The most slots that a page may have: half a gigabyte of paths.
 const MAX_SLOTS: usize = 65_536;
-
-/// What the names of page files begin and end with.
-const PREFIX: &str = "conclave-";
-const SUFFIX: &str = ".page";
 
 const ENV_PAGE: &str = "CONCLAVE_PAGE";
 const ENV_PID: &str = "CONCLAVE_GUARD_PID";
@@ -196,18 +188,14 @@ impl std::fmt::Debug for Page {
 pub(crate) struct PageFile {
     pub(crate) page: Page,
     path: PathBuf,
-    _locked: OwnedFd,
+    locked: OwnedFd,
 }
 
 impl PageFile {
     /// Opens the page that an earlier guard of this boot left at `path`, or makes a new one.
     pub(crate) fn open_or_create(path: &Path, slots: usize) -> Result<Self, PageError> {
-        match PageFile::open(path) {
-            Ok(page) => {
-                let file = PageFile { page, path: path.to_owned(), _locked: lock(path)? };
-                page.unpin_all();
-                Ok(file)
-            }
+        match PageFile::open_existing(path) {
+            Ok(file) => Ok(file),
             Err(PageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 PageFile::create(path, slots)
             }
@@ -218,6 +206,14 @@ impl PageFile {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens the page that an earlier guard of this boot left at `path`.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, PageError> {
+        let page = PageFile::open(path)?;
+        let file = PageFile { page, path: path.to_owned(), locked: lock(path)? };
+        page.unpin_all();
+        Ok(file)
     }
 
     /// Makes a new page in place of this one, if that is not of the wished size.
@@ -245,7 +241,7 @@ impl PageFile {
         ]
     }
 
-    fn create(path: &Path, slots: usize) -> Result<Self, PageError> {
+    pub(crate) fn create(path: &Path, slots: usize) -> Result<Self, PageError> {
         let slots = slots.clamp(1, MAX_SLOTS);
         let errno = |source: Errno| io_error(path, source.into());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -263,15 +259,44 @@ impl PageFile {
             word.store(half, SeqCst);
         }
         header.magic.store(MAGIC, SeqCst);
-        Ok(PageFile { page, path: path.to_owned(), _locked: locked })
+        Ok(PageFile { page, path: path.to_owned(), locked })
+    }
+
+    /// The page that this process had, with its lock, before it executed another program.
+    pub(crate) fn handed_over(
+        path: PathBuf,
+        file: OwnedFd,
+        locked: OwnedFd,
+    ) -> Result<Self, PageError> {
+        let page = PageFile::map(&path, file)?;
+        if page.guard_pid() != u64::from(std::process::id()) {
+            return Err(PageError::Foreign { path, reason: "it is another guard's" });
+        }
+        // No thread of the old program is left that could be at one.
+        page.unpin_all();
+        Ok(PageFile { page, path, locked })
+    }
+
+    /// The page's file and its lock, for the program that this process is about to execute.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.page.layout.file.as_fd(), self.locked.as_fd()]
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Opens and maps a page, once it is known to be one.
     fn open(path: &Path) -> Result<Page, PageError> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(path, flags, Mode::empty());
+        PageFile::map(path, file.map_err(|source| io_error(path, source.into()))?)
+    }
+
+    /// Maps an open page, once it is known to be one.
+    fn map(path: &Path, file: OwnedFd) -> Result<Page, PageError> {
         let errno = |source: Errno| io_error(path, source.into());
         let foreign = |reason| PageError::Foreign { path: path.to_owned(), reason };
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(errno)?;
         let stat = fstat(&file).map_err(errno)?;
         if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
             return Err(io_error(path, io::ErrorKind::PermissionDenied.into()));
@@ -300,85 +325,9 @@ impl PageFile {
     }
 }
 
-/// Where the page of a state directory lies: on tmpfs, under a name that any guard of that
-/// directory finds again. The directory must be spelled canonically.
-pub(crate) fn page_path(state_dir: &Path) -> Result<PathBuf, PageError> {
-    let digest = Sha256::digest(state_dir.as_os_str().as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Ok(memory_directory()?.join(format!("{PREFIX}{hex}{SUFFIX}")))
-}
-
-/// Removes the pages beside `page` whose guard is dead and whose state directory no longer exists:
-/// nobody would ever come back to them.
-pub(crate) fn sweep(page: &Path) -> io::Result<()> {
-    let Some(directory) = page.parent() else { return Ok(()) };
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.as_bytes();
-        if name.starts_with(PREFIX.as_bytes())
-            && name.ends_with(SUFFIX.as_bytes())
-            && is_abandoned(&entry.path()).unwrap_or(false)
-        {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn is_abandoned(page: &Path) -> io::Result<bool> {
-    let file = fs::File::open(page)?;
-    let mut head = [0; 16];
-    file.read_exact_at(&mut head, 0)?;
-    if head[..8] != MAGIC.to_ne_bytes() || head[8..] != VERSION.to_ne_bytes() {
-        return Ok(false);
-    }
-    let mut path = [0; PATH_LEN];
-    file.read_exact_at(&mut path, STATE_DIR_OFFSET.try_into().unwrap_or(u64::MAX))?;
-    let len = path.iter().position(|&byte| byte == 0).unwrap_or(0);
-    // One that is not noted down, or not yet, is never swept. The lock is only tried where it
-    // cannot be in a living guard's way.
-    Ok(len > 0 && !Path::new(OsStr::from_bytes(&path[..len])).try_exists()? && lock(page).is_ok())
-}
-
-/// A directory on tmpfs for pages.
-fn memory_directory() -> Result<PathBuf, PageError> {
-    let run = Path::new("/run/conclave");
-    let shm = Path::new("/dev/shm");
-    let mut tried = Vec::new();
-    if let Err(error) = usable(Path::new("/run")).and_then(|()| make_private(run)) {
-        tried.push(format!("/run ({error})"));
-    } else {
-        return Ok(run.to_owned());
-    }
-    if let Err(error) = usable(shm) {
-        tried.push(format!("/dev/shm ({error})"));
-    } else {
-        return Ok(shm.to_owned());
-    }
-    Err(PageError::NoTmpfs { tried: tried.join(", ") })
-}
-
-fn usable(directory: &Path) -> io::Result<()> {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    let kind = statfs(directory)?.f_type;
-    if kind != TMPFS && kind != RAMFS {
-        return Err(io::Error::other("not in memory"));
-    }
-    Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?)
-}
-
-fn make_private(directory: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?),
-    }
-}
-
 /// Locks the page's file, through a descriptor of its own: a mapping would keep the lock of the
 /// descriptor that it was made from for as long as the process lives.
-fn lock(path: &Path) -> Result<OwnedFd, PageError> {
+pub(crate) fn lock(path: &Path) -> Result<OwnedFd, PageError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let locked = rustix::fs::open(path, flags, Mode::empty())
         .and_then(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
@@ -463,28 +412,5 @@ pub(crate) mod tests {
         fs::set_permissions(path(&directory), open).unwrap();
         let refused = PageFile::open_or_create(&path(&directory), 3);
         assert!(matches!(refused, Err(PageError::Io { .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn only_pages_without_guard_and_state_directory_are_swept() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(format!("conclave-{name}.page"));
-        let make = |name: &str, state_dir: &Path| {
-            let file = PageFile::create(&at(name), 1).unwrap();
-            file.page.take_over(7, Rhythm::default(), state_dir);
-            file
-        };
-        let gone = Path::new("/nowhere/at/all");
-        drop(make("abandoned", gone));
-        drop(make("waiting", directory.path()));
-        let _guard = make("running", gone);
-        fs::write(at("garbage"), "not a page").unwrap();
-        drop(PageFile::create(&directory.path().join("another.page"), 1).unwrap());
-        sweep(&at("mine")).unwrap();
-        assert!(!at("abandoned").exists());
-        for name in ["waiting", "running", "garbage"] {
-            assert!(at(name).exists(), "{name}");
-        }
-        assert!(directory.path().join("another.page").exists());
     }
 }

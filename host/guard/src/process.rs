@@ -1,11 +1,12 @@
 //! The daemon as a process: started, signalled, reaped.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait, waitpid,
 };
 
 use crate::clock::Reading;
@@ -17,6 +18,12 @@ use crate::starter::Started;
 /// How long a daemon may take from being started to its first beat.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a daemon may take to step aside: for its last writes to disk, and some more.
+const STEP_ASIDE_LIMIT: Duration = Duration::from_secs(6);
+
+/// Asks a daemon to make room for a new one that goes on with its session.
+const STEP_ASIDE: Signal = Signal::USR2;
+
 /// A daemon that was started and is not reaped yet.
 pub(crate) struct Daemon {
     pid: Pid,
@@ -27,6 +34,8 @@ pub(crate) struct Daemon {
     pub(crate) killed: bool,
     /// Whether it was asked to stop. A second time would abort it.
     pub(crate) told_to_stop: bool,
+    /// When it was asked to make room for a new daemon, which goes on with its session.
+    stepping_aside: Option<Reading>,
     beats_before: u64,
     silence: Silence,
 }
@@ -66,18 +75,33 @@ impl std::fmt::Display for Death {
 impl Daemon {
     /// The daemon that was just started. `beats_before` is the page's count from before that.
     pub(crate) fn new(started: Started, beats_before: u64, page: &Page, now: Reading) -> Self {
+        page.header()
+            .daemon_pid
+            .store(started.pid.as_raw_nonzero().get().unsigned_abs().into(), SeqCst);
+        Daemon::of(started, true, beats_before, now)
+    }
+
+    fn of(started: Started, own: bool, beats_before: u64, now: Reading) -> Self {
         let Started { pid, pidfd } = started;
-        page.header().daemon_pid.store(pid.as_raw_nonzero().get().unsigned_abs().into(), SeqCst);
         Daemon {
             pid,
             pidfd,
-            own: true,
+            own,
             started: now,
             killed: false,
             told_to_stop: false,
+            stepping_aside: None,
             beats_before,
             silence: Silence::default(),
         }
+    }
+
+    /// The daemon that this process started before it executed another program. It cannot have
+    /// been reaped, so its id is its own.
+    pub(crate) fn handed_over(pid: i32, beats_before: u64, now: Reading) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Daemon::of(Started { pid, pidfd }, true, beats_before, now))
     }
 
     /// Another guard's daemon, found by its lock; `None` when it has just ended.
@@ -85,16 +109,8 @@ impl Daemon {
         let pid = Pid::from_raw(holder.pid)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // What the descriptor stands for is the holder if that is running now, after opening.
-        holder.is_running().then(|| Daemon {
-            pid,
-            pidfd,
-            own: false,
-            started: now,
-            killed: false,
-            told_to_stop: false,
-            beats_before: page.daemon_beats(),
-            silence: Silence::default(),
-        })
+        let started = Started { pid, pidfd };
+        holder.is_running().then(|| Daemon::of(started, false, page.daemon_beats(), now))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -112,6 +128,22 @@ impl Daemon {
             self.signal(Signal::TERM);
             self.told_to_stop = true;
         }
+    }
+
+    /// Asks it to end so that a new daemon can go on with its session.
+    pub(crate) fn step_aside(&mut self, now: Reading) {
+        self.signal(STEP_ASIDE);
+        self.stepping_aside = Some(now);
+    }
+
+    /// Whether it was asked to step aside.
+    pub(crate) fn is_stepping_aside(&self) -> bool {
+        self.stepping_aside.is_some()
+    }
+
+    /// Whether it takes too long to step aside.
+    pub(crate) fn is_in_the_way(&self, now: Reading) -> bool {
+        self.stepping_aside.is_some_and(|since| now.is_past(since.after(STEP_ASIDE_LIMIT)))
     }
 
     pub(crate) fn kill(&mut self) {
@@ -133,12 +165,16 @@ impl Daemon {
         silent >= if self.has_beaten(page) { rhythm.stale_after } else { START_LIMIT }
     }
 
-    /// How it ended, if it has. This reaps whatever else has ended too, as process 1 must.
-    pub(crate) fn reap(&self) -> Option<Death> {
-        let reaped = reap_children(Some(self.pid));
-        // As process 1 the guard may have inherited, and so reaped, even an orphan.
-        let orphan = !self.own && is_dead(&self.pidfd);
-        if orphan { Some(Death::Orphan) } else { reaped }
+    /// How it ended, if it has, when only it may be reaped.
+    pub(crate) fn reap_alone(&self) -> Option<Death> {
+        let (_, status) = waitpid(Some(self.pid), WaitOptions::NOHANG).ok()??;
+        Some(death(status))
+    }
+
+    /// Whether it is another guard's and has ended. As process 1 this guard may have inherited it,
+    /// and so reaped it.
+    pub(crate) fn is_dead_orphan(&self) -> bool {
+        !self.own && is_dead(&self.pidfd)
     }
 }
 
@@ -149,15 +185,11 @@ impl AsFd for Daemon {
     }
 }
 
-/// Reaps everything that has ended; says how the wanted one did.
-pub(crate) fn reap_children(wanted: Option<Pid>) -> Option<Death> {
-    let mut found = None;
+/// Reaps everything that has ended, as process 1 must, and tells of each.
+pub(crate) fn reap_children(mut each: impl FnMut(i32, Death)) {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        if Some(pid) == wanted {
-            found = Some(death(status));
-        }
+        each(pid.as_raw_nonzero().get(), death(status));
     }
-    found
 }
 
 fn death(status: WaitStatus) -> Death {

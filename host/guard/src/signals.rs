@@ -14,13 +14,22 @@ use signal_hook::low_level::pipe;
 /// withdrawing.
 const STOPS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
+/// Asks the guard to replace its program and its daemon by what is installed now.
+const UPGRADES: [Signal; 1] = [Signal::SIGUSR2];
+
 /// There may be something to see: a child to reap, a change on the page.
 const WAKES: [Signal; 2] = [Signal::SIGCHLD, Signal::SIGURG];
+
+/// Held back for good, so that writing where nobody reads is an error and not the end. Rust ignores
+/// it, but not any more once executing another program has failed.
+const NEVER: [Signal; 1] = [Signal::SIGPIPE];
 
 /// Self-pipes. Signals are asked for by which pipe they wrote to.
 pub(crate) struct Signals {
     /// Readable when it was asked to stop.
     pub(crate) stop: UnixStream,
+    /// Readable when it was asked to upgrade.
+    pub(crate) upgrade: UnixStream,
     /// Readable when there may be something to see.
     pub(crate) wake: UnixStream,
 }
@@ -28,8 +37,13 @@ pub(crate) struct Signals {
 impl Signals {
     /// Installs the handlers, for the rest of the process's life, and holds the signals back.
     pub(crate) fn hold_back() -> io::Result<Self> {
-        all().thread_block()?;
-        Ok(Signals { stop: listen(&STOPS)?, wake: listen(&WAKES)? })
+        with_never().thread_block()?;
+        Ok(Signals { stop: listen(&STOPS)?, upgrade: listen(&UPGRADES)?, wake: listen(&WAKES)? })
+    }
+
+    /// Holds them back again. What comes from now on waits for whichever program lets it in.
+    pub(crate) fn hold_back_again(&self) -> io::Result<()> {
+        Ok(all().thread_block()?)
     }
 
     /// Lets in what was held back, and what will come; also what whoever started this process had
@@ -43,6 +57,11 @@ impl Signals {
         drain(&mut self.stop)
     }
 
+    /// Whether it was asked to upgrade since the last call.
+    pub(crate) fn take_upgrade(&mut self) -> bool {
+        drain(&mut self.upgrade) > 0
+    }
+
     /// Forgets the wake-ups so far.
     pub(crate) fn consume_wakes(&mut self) {
         drain(&mut self.wake);
@@ -51,14 +70,18 @@ impl Signals {
 
 /// Does something in a thread that lets signals in meanwhile.
 pub(crate) fn letting_in<T>(work: impl FnOnce() -> T) -> io::Result<T> {
-    all().thread_unblock()?;
+    with_never().thread_unblock()?;
     let done = work();
-    all().thread_block()?;
+    with_never().thread_block()?;
     Ok(done)
 }
 
 fn all() -> SigSet {
-    STOPS.into_iter().chain(WAKES).collect()
+    STOPS.into_iter().chain(UPGRADES).chain(WAKES).collect()
+}
+
+fn with_never() -> SigSet {
+    all().iter().chain(NEVER).collect()
 }
 
 fn listen(signals: &[Signal]) -> io::Result<UnixStream> {

@@ -20,7 +20,7 @@ use crate::files;
 pub const LEDGER_FILE: &str = "ledger.json";
 
 /// The layout that this version writes; a newer one is not guessed at.
-const VERSION: u32 = 1;
+pub const LEDGER_VERSION: u32 = 1;
 
 /// One file that this node placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub enum LedgerError {
     File(#[from] FileError),
     /// It was written by a newer version.
     #[error(
-        "{} has layout {found}, this version knows {VERSION}; start the version that wrote it, \
+        "{} has layout {found}, this version knows {LEDGER_VERSION}; start the version that wrote it, \
          or stop it in order first so that the ledger is empty, and remove the file",
         path.display()
     )]
@@ -125,7 +125,7 @@ impl Ledger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
             Err(error) => return Err(FileError::of("read", &path)(error).into()),
             Ok(bytes) => match serde_json::from_slice::<AnyLayout>(&bytes) {
-                Ok(AnyLayout { version }) if version > VERSION => {
+                Ok(AnyLayout { version }) if version > LEDGER_VERSION => {
                     return Err(LedgerError::Newer { path, found: version });
                 }
                 _ => match serde_json::from_slice::<Layout>(&bytes) {
@@ -217,7 +217,7 @@ impl Ledger {
         let (layout, generation) = {
             let entries = self.lock();
             let list = entries.by_path.values().cloned().collect();
-            (Layout { version: VERSION, entries: list }, entries.generation)
+            (Layout { version: LEDGER_VERSION, entries: list }, entries.generation)
         };
         let mut bytes = serde_json::to_vec_pretty(&layout)
             .map_err(|error| FileError::of("write", &self.path)(io::Error::from(error)))?;

@@ -45,7 +45,9 @@ pub use digest::Digest;
 pub use error::{FileError, ManifestsError};
 pub use event::{Alarm, Damage, EventSink, ManifestEvent};
 pub use gate::{Effect, Gate, GateError, Slot};
-pub use ledger::{LEDGER_FILE, Ledger, LedgerDamage, LedgerEntry, LedgerError, LedgerFile};
+pub use ledger::{
+    LEDGER_FILE, LEDGER_VERSION, Ledger, LedgerDamage, LedgerEntry, LedgerError, LedgerFile,
+};
 pub use manifests::Manifests;
 pub use memory::{MEMORY_FILE, Memory, MemoryError, SessionMemory};
 pub use render::{Lookup, RenderError, RenderProblem, render};

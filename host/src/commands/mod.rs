@@ -3,6 +3,7 @@
 mod check;
 mod run;
 mod status;
+mod upgrade;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Run { config, accept_store } => run::guard_config(&config, accept_store),
         Command::Podmaster { arguments } => run::guard_podmaster(&arguments),
         Command::Daemon { arguments } => run::daemon(arguments),
+        Command::TakesOver { version, arguments } => upgrade::answer(&version, arguments),
         Command::Config(ConfigCommand::Check { file }) => check::check(&file),
         Command::Status(status) => status::status(&status),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),

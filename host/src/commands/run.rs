@@ -3,23 +3,24 @@
 //! The guard reads the configuration, so that mistakes are told by the process that the operator
 //! started, and hands the same text to every daemon that it starts: an edit takes effect when
 //! somebody starts the node anew and is there to see it, not when a daemon happens to die. It
-//! loads no policy and opens no store: it stays tiny.
+//! loads no policy and opens no store: it stays tiny. Replaced by another version (`upgrade`), it
+//! goes on with the text that it has.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_guard::{DaemonLock, GuardConfig, Lines, LinesEnd};
+use conclave_guard::{DaemonLock, GuardConfig, Handover, Lines, LinesEnd};
 use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Cli, exit};
-use crate::commands::{say, say_warnings};
+use crate::commands::{say, say_warnings, upgrade};
 use crate::config::{self, Config, Warning};
 use crate::daemon::{self, BUILT_IN, Ended, StartError};
 use crate::podmaster::{self, Parsed};
@@ -27,17 +28,26 @@ use crate::terminal::takes_colours;
 
 /// `conclave run --config FILE`.
 pub(super) fn guard_config(file: &Path, accept_store: bool) -> Result<u8> {
+    let call = ["run".into(), "--config".into(), file.into()];
+    if let Some(code) = go_on(&call)? {
+        return Ok(code);
+    }
     let text = config::read(file)?;
     let (config, warnings) = config::parse(file, &text, &BUILT_IN)?;
     say_warnings(&warnings);
     if accept_store {
         forget_store(&config)?;
     }
-    guard(&config, &["run".into(), "--config".into(), file.into()], &text)
+    guard(&config, &call, &text)
 }
 
 /// `conclave podmaster FLAGS…`.
 pub(super) fn guard_podmaster(arguments: &[OsString]) -> Result<u8> {
+    let mut call = vec![OsString::from("podmaster")];
+    call.extend_from_slice(arguments);
+    if let Some(code) = go_on(&call)? {
+        return Ok(code);
+    }
     let podmaster = match podmaster::parse(arguments.to_vec())? {
         Parsed::Run(podmaster) => podmaster,
         Parsed::Help(text) => {
@@ -47,25 +57,40 @@ pub(super) fn guard_podmaster(arguments: &[OsString]) -> Result<u8> {
     };
     say_warnings(&podmaster.warnings);
     say(&format!("conclave: {}", podmaster::OVERLAP_NOTICE));
-    let mut call = vec![OsString::from("podmaster")];
-    call.extend_from_slice(arguments);
     guard(&podmaster.config, &call, "")
 }
 
 /// Starts the daemon under a guard and stays as the guard. `call` is what the daemon is told, and
 /// `text` the configuration that it finds as its standard input.
 fn guard(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
+    let mut guard = for_guard(config.state_directory.clone(), call)?;
+    guard.destinations = config.exclusive_directories();
+    guard.slots = config.exclusive_slots();
+    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
+    Ok(conclave_guard::run(guard)?)
+}
+
+/// Goes on as the guard that this process was before it executed this program; `None` when it was
+/// started otherwise. The configuration stays what it was, and is not even read: between the
+/// old program and this one the guard must wait for no disk.
+fn go_on(call: &[OsString]) -> Result<Option<u8>> {
+    let handover = Handover::take().context("cannot take over from the program before")?;
+    let Some(handover) = handover else { return Ok(None) };
+    let mut guard = for_guard(PathBuf::new(), call)?;
+    guard.handover = Some(handover);
+    Ok(Some(conclave_guard::run(guard)?))
+}
+
+fn for_guard(state_directory: PathBuf, call: &[OsString]) -> Result<GuardConfig> {
     // Not the file of that name: a daemon that dies while somebody replaces the program is followed
     // by one of the same version, which knows the guard's page and the ledger.
     let mut command = Command::new("/proc/self/exe");
     // By its own name, not podmaster's, whose flags are all that it would understand.
     command.arg0("conclave").arg("daemon").args(call);
-    let mut guard = GuardConfig::new(config.state_directory.clone(), command);
-    guard.destinations = config.exclusive_directories();
-    guard.slots = config.exclusive_slots();
-    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
+    let mut guard = GuardConfig::new(state_directory, command);
     guard.final_codes = vec![exit::USAGE, exit::NAME_TAKEN, exit::OTHER_STORE];
-    Ok(conclave_guard::run(guard)?)
+    guard.upgrade = Some(upgrade::to_installed(call)?);
+    Ok(guard)
 }
 
 /// A file that no disk and no editor gets at.
@@ -73,17 +98,6 @@ fn in_memory(text: &str) -> std::io::Result<File> {
     let mut file = File::from(memfd_create("configuration", MemfdFlags::CLOEXEC)?);
     file.write_all(text.as_bytes())?;
     Ok(file)
-}
-
-/// What the guard hands to its daemons.
-fn handed_over() -> Result<String> {
-    let input = std::io::stdin();
-    if FileType::from_raw_mode(fstat(&input)?.st_mode) != FileType::RegularFile {
-        bail!("the daemon is started by its guard; use `conclave run`");
-    }
-    let mut text = String::new();
-    input.lock().read_to_string(&mut text).context("cannot read the configuration")?;
-    Ok(text)
 }
 
 /// The operator accepts a store that was restored or replaced: what is known of the old one goes.
@@ -99,24 +113,51 @@ fn forget_store(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What a guard tells those that it starts: by its call, and by their standard input.
+pub(super) struct Told {
+    pub(super) config: Config,
+    warnings: Vec<Warning>,
+    verbosity: u64,
+    /// The configuration's file, and its text as the guard keeps it; none where there is no file.
+    pub(super) source: Option<(PathBuf, String)>,
+}
+
+/// Reads what the guard was called with, and what it hands over.
+pub(super) fn told(arguments: Vec<OsString>) -> Result<Told> {
+    let program = std::iter::once(OsString::from("conclave"));
+    let text = handed_over()?;
+    match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
+        Ok(cli::Command::Run { config: file, .. }) => {
+            let (config, warnings) = config::parse_again(&file, &text, &BUILT_IN)?;
+            Ok(Told { config, warnings, verbosity: 0, source: Some((file, text)) })
+        }
+        Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
+            Parsed::Run(it) => {
+                let (config, warnings, verbosity) = (it.config, it.warnings, it.verbosity);
+                Ok(Told { config, warnings, verbosity, source: None })
+            }
+            Parsed::Help(_) => bail!("the daemon is started by its guard"),
+        },
+        _ => bail!("the daemon is started by its guard; use `conclave run`"),
+    }
+}
+
+/// What the guard hands to its daemons.
+fn handed_over() -> Result<String> {
+    let input = std::io::stdin();
+    if FileType::from_raw_mode(fstat(&input)?.st_mode) != FileType::RegularFile {
+        bail!("the daemon is started by its guard; use `conclave run`");
+    }
+    let mut text = String::new();
+    input.lock().read_to_string(&mut text).context("cannot read the configuration")?;
+    Ok(text)
+}
+
 /// The daemon, with what the guard was called with.
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     // Otherwise process lists would show the name by which the guard started it: `exe`.
     rustix::thread::set_name(c"conclave").context("cannot name the process")?;
-    let program = std::iter::once(OsString::from("conclave"));
-    let text = handed_over()?;
-    let (config, warnings, verbosity) =
-        match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
-            Ok(cli::Command::Run { config, .. }) => {
-                let (config, warnings) = config::parse_again(&config, &text, &BUILT_IN)?;
-                (config, warnings, 0)
-            }
-            Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
-                Parsed::Run(it) => (it.config, it.warnings, it.verbosity),
-                Parsed::Help(_) => bail!("the daemon is started by its guard"),
-            },
-            _ => bail!("the daemon is started by its guard; use `conclave run`"),
-        };
+    let Told { config, warnings, verbosity, .. } = told(arguments)?;
     let (log, _written_at_the_end) = start_log(verbosity)?;
     for Warning(problem) in warnings {
         let place = problem.place.map(tracing::field::display);
@@ -177,7 +218,8 @@ fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
 /// The exit status, and what there is to say to whoever started the node.
 fn tell(ended: &Ended) -> (u8, Option<String>) {
     match ended {
-        Ended::Stopped => (exit::SUCCESS, None),
+        // The guard knows which of the two it asked for.
+        Ended::Stopped | Ended::SteppedAside => (exit::SUCCESS, None),
         // Neither is final: a guard that watches again starts another daemon.
         Ended::Aborted | Ended::Unwatched => (exit::FAILURE, None),
         Ended::NameTaken { nonce, addresses } => {

@@ -34,7 +34,7 @@ use crate::daemon::placing::{Ahead, Places, Wish};
 use crate::daemon::policies::PolicySet;
 use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
-use crate::daemon::stops::Stops;
+use crate::daemon::stops::{Ask, Stops};
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -148,7 +148,16 @@ impl Shell {
                 _ = guard.readable(), if !guard_is_gone => {
                     guard_is_gone = true; // it stays readable; what follows is decided below
                 }
-                () = told.next() => { stops += 1; events.push(Event::Stop) }
+                ask = told.any() => match ask {
+                    Ask::Stop => { stops += 1; events.push(Event::Stop) }
+                    // One that is giving everything up has nothing for another to go on with.
+                    Ask::StepAside if stops == 0 && !self.unwatched => {
+                        info!("making room for another daemon, which goes on with the session");
+                        self.ended = Some(Ended::SteppedAside);
+                        continue;
+                    }
+                    Ask::StepAside => {}
+                },
                 Some(input) = inputs.recv() => {
                     events.extend(self.translate(input));
                     while events.len() < AT_ONCE && let Ok(input) = inputs.try_recv() {

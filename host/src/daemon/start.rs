@@ -49,6 +49,8 @@ pub enum Ended {
     /// It was told to stop twice, or before it could withdraw what an earlier life left: the guard
     /// withdraws what is left.
     Aborted,
+    /// It made room for another daemon, which goes on with its session and its terms.
+    SteppedAside,
     /// Its guard did not watch over it any more; it gave everything up.
     Unwatched,
     /// Another live daemon has this node's name.

@@ -1,13 +1,24 @@
-//! Requests to stop. They are listened for from the first moment of a daemon's life, so that one
-//! that comes while it still starts is heeded and not died of.
+//! Requests to end: to stop, or to make room for another daemon. They are listened for from the
+//! first moment of a daemon's life, so that one that comes while it still starts is heeded and not
+//! died of.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT.
+/// What a daemon is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// To give everything up, and end.
+    Stop,
+    /// To make room for another daemon, which goes on with the session.
+    StepAside,
+}
+
+/// SIGTERM and SIGINT ask to stop, and the guard's SIGUSR2 to step aside.
 #[derive(Debug)]
 pub(crate) struct Stops {
     terminate: Signal,
     interrupt: Signal,
+    aside: Signal,
 }
 
 impl Stops {
@@ -16,10 +27,20 @@ impl Stops {
         Ok(Stops {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            aside: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// The next request. None is lost when the future is dropped before it is ready.
+    pub(crate) async fn any(&mut self) -> Ask {
+        tokio::select! {
+            _ = self.terminate.recv() => Ask::Stop,
+            _ = self.interrupt.recv() => Ask::Stop,
+            _ = self.aside.recv() => Ask::StepAside,
+        }
+    }
+
+    /// The next request to stop. None is lost when the future is dropped before it is ready.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -5,6 +5,7 @@
 
 mod pair;
 mod stand_in;
+mod upgrade;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("guard") => return stand_in::guard(arguments),
         Some("daemon") => return stand_in::daemon(arguments),
+        Some("question") => return stand_in::question(arguments),
         _ => {}
     }
     let trial = |name: &str, run: fn()| {
@@ -53,6 +55,14 @@ fn main() -> ExitCode {
         trial("what_cannot_be_withdrawn_is_an_error_at_the_end", still_in_place),
         trial("a_daemon_is_not_blamed_for_what_an_earlier_one_left", stuck),
         trial("the_guard_is_small", small),
+        trial("an_upgrade_keeps_session_and_files", upgrade::kept),
+        trial("an_upgrade_that_is_refused_changes_nothing", upgrade::refused),
+        trial("an_upgrade_whose_program_vanishes_changes_nothing", upgrade::vanished),
+        trial("what_cannot_be_taken_over_is_given_up_and_started_anew", upgrade::anew),
+        trial("a_request_to_stop_is_not_lost_in_an_upgrade", upgrade::stopped),
+        trial("a_deadline_is_kept_across_an_upgrade", upgrade::frozen),
+        trial("a_daemon_that_does_not_step_aside_is_killed", upgrade::stubborn),
+        trial("a_daemon_that_dies_during_an_upgrade_is_replaced", upgrade::killed),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

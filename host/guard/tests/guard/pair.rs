@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::await_that;
-use crate::stand_in::{MARGIN, PERIOD, STALE_AFTER, TTL};
+use crate::stand_in::{ANSWER, INSTALLED, MARGIN, PERIOD, STALE_AFTER, TTL};
 
 /// Something that a daemon wrote down.
 #[derive(Clone, Debug)]
@@ -64,14 +64,47 @@ impl Pair {
 
     fn spawn(directory: Arc<TempDir>, behaviour: &'static str, program: &str, log: &str) -> Self {
         let log = directory.path().join(log);
+        let installed = directory.path().join(INSTALLED);
+        if !installed.exists() {
+            std::os::unix::fs::symlink(std::env::current_exe().unwrap(), installed).unwrap();
+        }
         let guard = Command::new(std::env::current_exe().unwrap())
             .arg("guard")
             .args([directory.path(), Path::new(behaviour), Path::new(program)])
             .stdin(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(File::options().create(true).append(true).open(&log).unwrap())
             .spawn()
             .unwrap();
         Pair { directory, behaviour, log, guard }
+    }
+
+    /// Whether each of the guard's threads holds SIGPIPE back or ignores it.
+    pub(crate) fn survives_broken_pipes(&self) -> bool {
+        let has = |status: &str, field: &str| {
+            let set = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+            u64::from_str_radix(set.trim(), 16).unwrap() >> (Signal::PIPE.as_raw() - 1) & 1 == 1
+        };
+        let threads = fs::read_dir(format!("/proc/{}/task", self.guard_pid())).unwrap();
+        threads.flatten().all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap();
+            has(&status, "SigIgn:") || has(&status, "SigBlk:")
+        })
+    }
+
+    /// What the installed program answers when it is asked whether it can take over.
+    pub(crate) fn set_answer(&self, answer: &str) {
+        fs::write(self.directory.path().join(ANSWER), answer).unwrap();
+    }
+
+    pub(crate) fn upgrade(&self) {
+        self.signal(self.guard_pid(), Signal::USR2);
+    }
+
+    /// Waits for a line of the guard's log that contains this, the `n`th.
+    pub(crate) fn await_log(&self, text: &str, n: usize) {
+        await_that(&format!("{n} lines {text:?} in {}", self.log.display()), || {
+            (self.log().matches(text).count() >= n).then_some(())
+        });
     }
 
     pub(crate) fn guard_pid(&self) -> i32 {

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use conclave_core::{SessionId, Token};
 use conclave_guard::{
-    Attached, DaemonLock, GuardConfig, GuardState, Kind, Page, PageError, Reading, Rhythm, run,
+    Attached, DaemonLock, GuardConfig, GuardState, Handover, Kind, Page, PageError, Reading,
+    Rhythm, Upgrade, run,
 };
-use signal_hook::consts::SIGTERM;
+use signal_hook::consts::{SIGTERM, SIGUSR2};
 use signal_hook::low_level::pipe;
 
 /// Long enough for a busy machine; half of it is margin.
@@ -33,6 +34,11 @@ pub(crate) const CRASH_CODE: u8 = 7;
 /// With which the stand-in for `conclave run` ends on an error of the guard's.
 pub(crate) const GUARD_ERROR: u8 = 99;
 
+/// The name of the program that a guard is upgraded to, in its directory.
+pub(crate) const INSTALLED: &str = "installed";
+/// What that program answers when it is asked whether it can take over: its exit code.
+pub(crate) const ANSWER: &str = "answer";
+
 /// Runs the guard: directory, behaviour of the daemon, program of the daemon.
 pub(crate) fn guard(mut arguments: Skip<Args>) -> ExitCode {
     let mut next = || arguments.next().expect("an argument is missing");
@@ -40,6 +46,10 @@ pub(crate) fn guard(mut arguments: Skip<Args>) -> ExitCode {
     let mut command = Command::new(program);
     command.arg("daemon").arg(&directory).arg(behaviour);
     let mut config = GuardConfig::new(directory.join("state"), command);
+    let mut question = Command::new(directory.join(INSTALLED));
+    question.arg("question").arg(&directory);
+    config.upgrade = Some(Upgrade { call: env::args_os().collect(), question });
+    config.handover = Handover::take().expect("a whole handover");
     config.destinations = vec![directory.join("manifests"), directory];
     config.final_codes = vec![FINAL_CODE];
     config.rhythm = Rhythm { period: PERIOD, stale_after: STALE_AFTER };
@@ -53,6 +63,20 @@ pub(crate) fn guard(mut arguments: Skip<Args>) -> ExitCode {
     }
 }
 
+/// Answers whether it can take over: directory.
+pub(crate) fn question(mut arguments: Skip<Args>) -> ExitCode {
+    let directory = PathBuf::from(arguments.next().expect("a directory"));
+    let answer = fs::read_to_string(directory.join(ANSWER)).unwrap_or_default();
+    match answer.parse::<u8>() {
+        Ok(code) => code.into(),
+        Err(_) if answer == "vanish" => {
+            fs::remove_file(directory.join(INSTALLED)).unwrap();
+            0.into()
+        }
+        Err(_) => 0.into(),
+    }
+}
+
 /// Runs the daemon: directory, behaviour.
 pub(crate) fn daemon(mut arguments: Skip<Args>) -> ExitCode {
     let mut next = || arguments.next().expect("an argument is missing");
@@ -61,12 +85,25 @@ pub(crate) fn daemon(mut arguments: Skip<Args>) -> ExitCode {
     let (stops, signals) = UnixStream::pair().unwrap();
     stops.set_nonblocking(true).unwrap();
     pipe::register(SIGTERM, signals).unwrap();
+    let (asides, signals) = UnixStream::pair().unwrap();
+    asides.set_nonblocking(true).unwrap();
+    pipe::register(SIGUSR2, signals).unwrap();
     let lock = DaemonLock::acquire(&directory.join("state")).expect("one daemon at a time");
     let attached = Page::attach_from_env(&lock).expect("a page").expect("a guard");
     fs::write(directory.join("page"), env::var("CONCLAVE_PAGE").unwrap()).unwrap();
     let confirmed = Reading::now();
-    StandIn { directory, behaviour, attached, stops, told: 0, asked: false, start: 0, confirmed }
-        .live()
+    StandIn {
+        directory,
+        behaviour,
+        attached,
+        stops,
+        asides,
+        told: 0,
+        asked: false,
+        start: 0,
+        confirmed,
+    }
+    .live()
 }
 
 struct StandIn {
@@ -75,7 +112,9 @@ struct StandIn {
     attached: Attached,
     /// One byte for each request to stop.
     stops: UnixStream,
-    /// How many there were.
+    /// One byte for each request to step aside.
+    asides: UnixStream,
+    /// How many requests to stop there were.
     told: usize,
     asked: bool,
     /// Counts this directory's starts, and numbers sessions.
@@ -166,6 +205,10 @@ impl StandIn {
                         return 0.into();
                     }
                 }
+            }
+            if self.behaviour != "ignore-signals" && self.asides.read(&mut [0; 8]).is_ok() {
+                self.tell("stepped aside", "");
+                return 0.into();
             }
             match self.attached.guard.check(now) {
                 GuardState::Alive => {}

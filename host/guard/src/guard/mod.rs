@@ -13,10 +13,15 @@
 //! After every wake-up the deadline comes first. Nothing on the way from noticing it to the lanes'
 //! unlinking, nor to killing the daemon, allocates, takes a lock, or waits for anybody.
 
+mod deadline;
+mod stopping;
+mod upgrading;
+
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,55 +31,48 @@ use rustix::process::Signal;
 use crate::backoff::Backoff;
 use crate::clock::{BootTimer, Reading};
 use crate::config::{GuardConfig, GuardError};
+use crate::handover::{Handover, Parcel, State};
 use crate::heartbeat::Rhythm;
 use crate::lanes::Lanes;
 use crate::lock::GuardLock;
 use crate::log::Log;
 use crate::orphan;
-use crate::page::{PageFile, page_path, sweep};
+use crate::page::PageFile;
 use crate::process::{Daemon, Death, reap_children};
 use crate::signals::Signals;
-use crate::starter::Starter;
+use crate::starter::{Program, Starter};
+use crate::whereabouts::{page_path, sweep};
+
+use deadline::{Cleanup, Expiry};
+use stopping::Stop;
+use upgrading::{Installed, Upgrading};
 
 /// The exit code of a guard that ended its daemon the hard way.
 const ABORTED: u8 = 1;
 
-/// How long the guard waits for withdrawing to finish before it goes on without: what hangs then
-/// stays claimed, and the next daemon knows.
-const CLEANUP_LIMIT: Duration = Duration::from_secs(2);
-
-/// How often it tries again what is still claimed.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// How often it looks whether a daemon that is to stop listens yet.
+/// How often it looks for what does not wake it up: whether a daemon that is to stop listens yet,
+/// say.
 const LISTENING: Duration = Duration::from_millis(10);
-
-/// How long another guard's daemon gets to stop, once it has no session.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the guard until its daemon ends for good or it is told to stop; returns the exit code.
 ///
 /// SIGTERM, SIGINT or SIGHUP asks the daemon to stop, and its exit code is the guard's. Between two
 /// daemons a session that stands gets one more, to give it up in order. A second signal
-/// withdraws at once, kills the daemon, and the code is 1. It takes the process for its own:
-/// handlers of these signals and of SIGCHLD and SIGURG, and every child, which it reaps.
+/// withdraws at once, kills the daemon, and the code is 1. SIGUSR2 replaces guard and daemon by what
+/// is installed, as [`GuardConfig::upgrade`] says. It takes the process for its own: handlers of
+/// these signals and of SIGCHLD and SIGURG, and every child, which it reaps; and it must be
+/// the process's first thread.
 ///
 /// # Errors
 /// [`GuardError`]; nothing was started if it comes before the first start of the daemon.
 pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
-    let setup = |what| move |source| GuardError::Setup { what, source };
     // First of all, so that no request to stop kills this process or, as process 1, is lost.
     let signals = Signals::hold_back().map_err(setup("signal handlers"))?;
     let log = Log::start().map_err(setup("log"))?;
-    // Before anything that could take its time, so that whoever waits sees what for.
-    log.info("guard started", format!("pid={}", std::process::id()));
-    // Never let go of by hand: a thread that hangs in withdrawing could still touch a path that
-    // the next pair has placed anew. The kernel lets go when the last thread is gone.
-    let _lock = ManuallyDrop::new(GuardLock::acquire(&config.state_dir)?);
-    // By its one true name, whoever calls it by which.
-    config.state_dir =
-        std::fs::canonicalize(&config.state_dir).map_err(setup("state directory"))?;
-    let mut guard = Guard::set_up(config, signals, log)?;
+    let mut guard = match config.handover.take() {
+        Some(handover) => Guard::take_over(handover, config, signals, log)?,
+        None => Guard::set_up(config, signals, log)?,
+    };
     let outcome = guard.work();
     if guard.daemon.is_some() {
         // It cannot go on watching; the daemon sees that, and the page tells the next guard.
@@ -86,7 +84,14 @@ pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
         return Err(GuardError::StillInPlace { count: left.len(), path: first.dest.clone() });
     }
     guard.page.remove()?;
-    outcome
+    match guard.installed.filter(|_| guard.start_anew) {
+        Some(installed) => installed.execute_anew(&mut guard.signals, &guard.log).and(outcome),
+        None => outcome,
+    }
+}
+
+fn setup(what: &'static str) -> impl Fn(io::Error) -> GuardError {
+    move |source| GuardError::Setup { what, source }
 }
 
 struct Guard {
@@ -94,6 +99,9 @@ struct Guard {
     program: String,
     final_codes: Vec<u8>,
     rhythm: Rhythm,
+    /// Never let go of by hand: a thread that hangs in withdrawing could still touch a path that
+    /// the next pair has placed anew. The kernel lets go when the last thread is gone.
+    lock: ManuallyDrop<GuardLock>,
     page: PageFile,
     lanes: Lanes,
     starter: Starter,
@@ -112,6 +120,14 @@ struct Guard {
     last_chance: bool,
     expiry: Option<Expiry>,
     cleanup: Option<Cleanup>,
+    upgrading: Upgrading,
+    installed: Option<Installed>,
+    /// Whether the installed program is executed as if just started, once everything is given up.
+    start_anew: bool,
+    /// What another program of this process needs to know.
+    state: State,
+    input: Option<File>,
+    chores: JoinHandle<()>,
     /// With which code the guard ends, once everything is withdrawn.
     end: Option<u8>,
     /// The code of the last daemon that ended.
@@ -121,53 +137,88 @@ struct Guard {
     next_beat: Reading,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    No,
-    Asked,
-    Abort,
-}
-
-/// A session that expired.
-struct Expiry {
-    version: u64,
-    /// When the daemon is killed unless it has released everything.
-    kill_at: Reading,
-    /// When withdrawing is tried again.
-    retry: Reading,
-    /// Whether its daemon was spared, or is dead: the next one is not to blame for what is left.
-    settled: bool,
-}
-
-/// Withdrawing for good, after a daemon's death.
-struct Cleanup {
-    give_up: Reading,
-    retry: Reading,
-}
-
 impl Guard {
-    fn set_up(config: GuardConfig, signals: Signals, log: Log) -> Result<Self, GuardError> {
-        let setup = |what| move |source| GuardError::Setup { what, source };
+    /// As the guard of a pair of its own.
+    fn set_up(mut config: GuardConfig, signals: Signals, log: Log) -> Result<Self, GuardError> {
+        // Before anything that could take its time, so that whoever waits sees what for.
+        log.info("guard started", format!("pid={}", std::process::id()));
+        let lock = ManuallyDrop::new(GuardLock::acquire(&config.state_dir)?);
+        // By its one true name, whoever calls it by which.
+        config.state_dir =
+            std::fs::canonicalize(&config.state_dir).map_err(setup("state directory"))?;
         let now = Reading::now();
-        let GuardConfig { state_dir, mut command, input, destinations, slots, rhythm, .. } = config;
-        let path = page_path(&state_dir)?;
-        let page = PageFile::open_or_create(&path, slots)?;
+        let GuardConfig { state_dir, slots, rhythm, .. } = &config;
+        let page = PageFile::open_or_create(&page_path(state_dir)?, *slots)?;
         // Unique within a boot, as guards of one page take turns.
-        page.page.take_over(now.boot_ns, rhythm, &state_dir);
-        let orphan = orphan::find(&state_dir, &page.page)?;
-        let page = if orphan.is_none() { page.resized(slots)? } else { page };
-        page.page.take_over(now.boot_ns, rhythm, &state_dir);
+        page.page.take_over(now.boot_ns, *rhythm, state_dir);
+        let orphan = orphan::find(state_dir, &page.page)?;
+        let page = if orphan.is_none() { page.resized(*slots)? } else { page };
+        page.page.take_over(now.boot_ns, *rhythm, state_dir);
+        let mut guard = Guard::assemble(config, lock, page, signals, log, now)?;
+        match orphan {
+            Some(orphan) => guard.retire(orphan, now),
+            None => guard.clean_up_after_old_pair(now),
+        }
+        Ok(guard)
+    }
+
+    /// As the guard that this process is already, by another program. From the page on which the
+    /// old program beat last to this one's first beat it waits for no disk.
+    fn take_over(
+        handover: Handover,
+        mut config: GuardConfig,
+        signals: Signals,
+        log: Log,
+    ) -> Result<Self, GuardError> {
+        let Handover { state, lock, page, page_lock, input } = handover;
+        let now = Reading::now();
+        let lock = ManuallyDrop::new(GuardLock::handed_over(lock));
+        let page = PageFile::handed_over(state.page.into(), page, page_lock)?;
+        page.page.beat_as_guard(now);
+        config.state_dir = state.state_dir.into();
+        config.destinations = state.destinations.into_iter().map(PathBuf::from).collect();
+        config.input = input;
+        config.rhythm = page.page.rhythm();
+        let mut guard = Guard::assemble(config, lock, page, signals, log, now)?;
+        guard.log.info("guard goes on by another program", format!("pid={}", std::process::id()));
+        if let Some(pid) = state.daemon {
+            let daemon = Daemon::handed_over(pid, state.beats_before, now);
+            guard.daemon = Some(daemon.map_err(GuardError::Handover)?);
+        }
+        guard.beats_before = state.beats_before;
+        guard.ever_started = true;
+        guard.upgrading = Upgrading::Daemon;
+        Ok(guard)
+    }
+
+    fn assemble(
+        config: GuardConfig,
+        lock: ManuallyDrop<GuardLock>,
+        page: PageFile,
+        signals: Signals,
+        log: Log,
+        now: Reading,
+    ) -> Result<Self, GuardError> {
+        let GuardConfig { state_dir, mut command, input, destinations, upgrade, .. } = config;
         let lanes = Lanes::start(page.page, &destinations).map_err(setup("threads"))?;
         let program = command.get_program().to_string_lossy().into_owned();
         command.envs(page.environment());
-        let starter = Starter::new(command, input).map_err(setup("threads"))?;
+        let installed = upgrade.as_ref().map(Installed::new);
+        let mut question = upgrade.map(|upgrade| upgrade.question);
+        for command in question.iter_mut().chain([&mut command]) {
+            command.env_remove(Parcel::VARIABLE);
+        }
+        let kept = input.as_ref().map(File::try_clone).transpose().map_err(setup("input"))?;
+        let starter = Starter::new(command, question, input).map_err(setup("threads"))?;
         let timer = BootTimer::new().map_err(setup("timer"))?;
-        do_chores(path).map_err(setup("threads"))?;
+        let chores = do_chores(page.path().to_owned()).map_err(setup("threads"))?;
         signals.let_in().map_err(setup("signals"))?;
-        let mut guard = Guard {
+        Ok(Guard {
             program,
             final_codes: config.final_codes,
-            rhythm,
+            rhythm: config.rhythm,
+            lock,
+            state: State::new(state_dir, page.path().to_owned(), destinations),
             page,
             lanes,
             starter,
@@ -182,17 +233,17 @@ impl Guard {
             last_chance: false,
             expiry: None,
             cleanup: None,
+            upgrading: Upgrading::No,
+            installed,
+            start_anew: false,
+            input: kept,
+            chores,
             end: None,
             last_code: 0,
             backoff: Backoff::default(),
             next_start: now,
             next_beat: now,
-        };
-        match orphan {
-            Some(orphan) => guard.retire(orphan, now),
-            None => guard.clean_up_after_old_pair(now),
-        }
-        Ok(guard)
+        })
     }
 
     fn work(&mut self) -> Result<u8, GuardError> {
@@ -206,6 +257,7 @@ impl Guard {
             self.reap(now);
             self.pass_stop_on(now);
             self.go_on_cleaning(now);
+            self.go_on_upgrading(now);
             if let Some(code) = self.end_or_start(now) {
                 return Ok(code);
             }
@@ -219,141 +271,19 @@ impl Guard {
         if self.daemon.is_some() || self.cleanup.is_some() {
             return None;
         }
-        let busy = self.starter.is_busy();
         // Whatever is being started finds its guard gone, if nobody waits for it.
-        if self.end.is_some() && (!busy || self.stop == Stop::Abort) {
+        if self.end.is_some() && (!self.starter.is_starting_daemon() || self.stop == Stop::Abort) {
             return self.end;
         }
-        if !busy && now.is_past(self.next_start) {
+        if self.end.is_none() && !self.starter.is_busy() && now.is_past(self.next_start) {
             self.beats_before = self.page.page.daemon_beats();
             self.lanes.take_back_for_good();
-            self.starter.order();
+            self.starter.order(Program::Daemon);
+            if matches!(self.upgrading, Upgrading::Daemon) {
+                self.upgrading = Upgrading::No; // the old one died by itself
+            }
         }
         None
-    }
-
-    /// Marks a passed deadline and has everything withdrawn, also where the daemon marked it. Goes
-    /// on trying as long as something of an expired session is claimed.
-    fn enforce_deadline(&mut self, now: Reading) {
-        self.page.page.expire(now, false);
-        let Some(session) = self.page.page.session().filter(|session| session.expired) else {
-            self.expiry = None;
-            return;
-        };
-        let retry = now.after(RETRY);
-        match &mut self.expiry {
-            Some(expiry) if expiry.version == session.version => {
-                if self.cleanup.is_none()
-                    && self.page.page.claimed() > 0
-                    && now.is_past(expiry.retry)
-                {
-                    expiry.retry = retry;
-                    self.lanes.order(self.daemon.is_none() && !self.starter.is_busy());
-                }
-            }
-            expiry => {
-                *expiry = Some(Expiry {
-                    version: session.version,
-                    kill_at: session.deadline.after(session.margin / 4),
-                    retry,
-                    settled: self.daemon.is_none(),
-                });
-                // One that is just being started may live already.
-                if self.daemon.is_some() || self.starter.is_busy() {
-                    self.lanes.order(false);
-                } else if self.cleanup.is_none() {
-                    self.clean_up(now);
-                }
-            }
-        }
-    }
-
-    /// Kills a daemon that did not withdraw in time, or hangs.
-    fn kill_if_due(&mut self, now: Reading) {
-        let claimed = self.page.page.claimed();
-        let standing = self.page.page.session().is_some_and(|session| session.stands(now));
-        let Some(daemon) = self.daemon.as_mut().filter(|daemon| !daemon.killed) else { return };
-        if let Some(expiry) = self.expiry.as_mut().filter(|expiry| !expiry.settled) {
-            if claimed == 0 {
-                expiry.settled = true;
-                self.log.warn("deadline passed, everything withdrawn in time", "by=daemon");
-            } else if now.is_past(expiry.kill_at) {
-                daemon.kill();
-                expiry.settled = true;
-                let fields = format!("pid={} claimed={claimed}", daemon.pid());
-                self.log.error("deadline passed and daemon did not withdraw, killed it", fields);
-                return;
-            }
-        }
-        if daemon.is_hung(&self.page.page, now) {
-            daemon.kill();
-            self.log.error("daemon hangs, killed it", format!("pid={}", daemon.pid()));
-        } else if !standing
-            && self.orphan_since.is_some_and(|since| now.is_past(since.after(ORPHAN_LIMIT)))
-        {
-            daemon.kill();
-            self.log
-                .warn("orphaned daemon did not stop, killed it", format!("pid={}", daemon.pid()));
-        }
-    }
-
-    fn heed_signals(&mut self, now: Reading) {
-        self.signals.consume_wakes();
-        for _ in 0..self.signals.take_stops() {
-            match self.stop {
-                Stop::No => self.stop_daemon(now),
-                Stop::Asked => self.abort(),
-                Stop::Abort => {}
-            }
-        }
-    }
-
-    fn stop_daemon(&mut self, now: Reading) {
-        self.stop = Stop::Asked;
-        if self.daemon.is_none() && !self.starter.is_busy() && !self.has_last_chance(now) {
-            self.end = Some(self.last_code);
-            self.withdraw_for_good(now);
-        }
-    }
-
-    /// Whether a session without a daemon is to get one more, to give it up in order. If so, that
-    /// is started at once.
-    fn has_last_chance(&mut self, now: Reading) -> bool {
-        let standing = self.page.page.session().is_some_and(|session| session.stands(now));
-        let chance = self.stop == Stop::Asked && standing && !self.last_chance;
-        if chance {
-            self.last_chance = true;
-            self.next_start = now;
-        }
-        chance
-    }
-
-    /// Asks the daemon to stop once it listens: before, it would die of it and leave its
-    /// session. One without a session to leave may.
-    fn pass_stop_on(&mut self, now: Reading) {
-        let page = &self.page.page;
-        let standing = page.session().is_some_and(|session| session.stands(now));
-        if self.stop == Stop::Asked
-            && let Some(daemon) = self.daemon.as_mut().filter(|daemon| !daemon.told_to_stop)
-            && (daemon.has_beaten(page) || !standing)
-        {
-            daemon.stop();
-            self.log.info("asked the daemon to stop", format!("pid={}", daemon.pid()));
-        }
-    }
-
-    fn abort(&mut self) {
-        self.stop = Stop::Abort;
-        self.page.page.expire(Reading::now(), true);
-        self.lanes.order(self.daemon.is_none());
-        if let Some(daemon) = &mut self.daemon {
-            daemon.kill();
-            self.log
-                .warn("asked to stop twice, killed the daemon", format!("pid={}", daemon.pid()));
-        } else {
-            self.end = Some(ABORTED);
-            self.clean_up(Reading::now());
-        }
     }
 
     fn beat(&mut self, now: Reading) {
@@ -363,17 +293,34 @@ impl Guard {
         }
     }
 
+    /// Reaps what has ended, and goes on from there.
     fn reap(&mut self, now: Reading) {
-        let Some(daemon) = &self.daemon else {
-            if !self.starter.is_busy() {
-                reap_children(None);
+        if self.starter.is_busy() {
+            if let Some(death) = self.daemon.as_ref().and_then(Daemon::reap_alone) {
+                self.bury(death, now);
             }
-            return;
-        };
-        let Some(death) = daemon.reap() else { return };
+        } else {
+            let mut dead = Vec::new();
+            reap_children(|pid, death| dead.push((pid, death)));
+            for (pid, death) in dead {
+                if self.daemon.as_ref().is_some_and(|daemon| daemon.own && daemon.pid() == pid) {
+                    self.bury(death, now);
+                } else {
+                    self.take_answer(pid, death, now);
+                }
+            }
+        }
+        if self.daemon.as_ref().is_some_and(Daemon::is_dead_orphan) {
+            self.bury(Death::Orphan, now);
+        }
+    }
+
+    /// The daemon has ended.
+    fn bury(&mut self, death: Death, now: Reading) {
+        let Some(daemon) = self.daemon.take() else { return };
         let (pid, own, killed) = (daemon.pid(), daemon.own, daemon.killed);
         let lived = Duration::from_nanos(now.raw_ns.saturating_sub(daemon.started.raw_ns));
-        self.daemon = None;
+        let made_room = daemon.is_stepping_aside() && death == Death::Exited(0);
         self.orphan_since = None;
         if let Some(expiry) = &mut self.expiry {
             expiry.settled = true;
@@ -382,7 +329,7 @@ impl Guard {
         self.page.page.free_unfinished();
 
         let is_final = match death {
-            Death::Exited(code) => code == 0 || self.final_codes.contains(&code),
+            Death::Exited(code) => code == 0 && !made_room || self.final_codes.contains(&code),
             Death::Killed(_) | Death::Orphan => false,
         };
         if is_final || self.stop != Stop::No && !(own && self.has_last_chance(now)) {
@@ -396,7 +343,7 @@ impl Guard {
             self.log.info("daemon ended", format!("pid={pid} {death}"));
             return;
         }
-        let at_once = !own || self.stop == Stop::Asked;
+        let at_once = !own || daemon.is_stepping_aside() || self.stop == Stop::Asked;
         let delay = if at_once { Duration::ZERO } else { self.backoff.next(lived) };
         self.next_start = now.after(delay);
         let fields = format!("pid={pid} {death} restart_in_ms={}", delay.as_millis());
@@ -417,45 +364,12 @@ impl Guard {
         }
     }
 
-    /// The daemon is dead and nothing of it may stay.
-    fn withdraw_for_good(&mut self, now: Reading) {
-        self.page.page.expire(now, true);
-        self.clean_up(now);
-    }
-
-    /// Has the lanes withdraw for good, and waits for them in [`go_on_cleaning`](Self::go_on_cleaning).
-    fn clean_up(&mut self, now: Reading) {
-        if self.page.page.claimed() == 0 {
-            return;
-        }
-        self.lanes.order(true);
-        self.cleanup = Some(Cleanup { give_up: now.after(CLEANUP_LIMIT), retry: now.after(RETRY) });
-    }
-
-    fn go_on_cleaning(&mut self, now: Reading) {
-        self.lanes.consume();
-        let Some(cleanup) = &mut self.cleanup else { return };
-        let claimed = self.page.page.claimed();
-        if claimed == 0 {
-            self.cleanup = None;
-            self.log.info("everything exclusive is withdrawn", "by=guard");
-        } else if now.is_past(cleanup.give_up) {
-            self.cleanup = None;
-            for (path, reason) in self.page.page.failures() {
-                let fields = format!("path={} reason=\"{reason}\"", path.display());
-                self.log.error("cannot withdraw", fields);
-            }
-        } else if now.is_past(cleanup.retry) {
-            self.lanes.order(true);
-            cleanup.retry = now.after(RETRY);
-        }
-    }
-
     /// Takes in what came of starting a daemon.
     fn take_started(&mut self, now: Reading) -> Result<(), GuardError> {
         match self.starter.take() {
             None => {}
-            Some(Ok(started)) => {
+            Some((Program::Question, asked)) => self.take_asked(asked, now),
+            Some((_, Ok(started))) => {
                 let mut daemon = Daemon::new(started, self.beats_before, &self.page.page, now);
                 self.log.info("started the daemon", format!("pid={}", daemon.pid()));
                 if self.stop == Stop::Abort {
@@ -464,10 +378,10 @@ impl Guard {
                 self.ever_started = true;
                 self.daemon = Some(daemon);
             }
-            Some(Err(source)) if !self.ever_started => {
+            Some((_, Err(source))) if !self.ever_started => {
                 return Err(GuardError::Start { program: self.program.clone(), source });
             }
-            Some(Err(error)) => {
+            Some((_, Err(error))) => {
                 let delay = self.backoff.next(Duration::ZERO);
                 self.next_start = now.after(delay);
                 let fields = format!("reason=\"{error}\" again_in_ms={}", delay.as_millis());
@@ -481,31 +395,14 @@ impl Guard {
         Ok(())
     }
 
-    /// Asks an old guard's daemon to stop: it withdraws and resigns. Its deadline is enforced
-    /// meanwhile, and nothing else happens before it is dead.
-    fn retire(&mut self, mut orphan: Daemon, now: Reading) {
-        orphan.stop();
-        let fields = format!("pid={}", orphan.pid());
-        self.log.warn("another guard's daemon is still alive, waiting for its end", fields);
-        self.daemon = Some(orphan);
-        self.orphan_since = Some(now);
-    }
-
-    /// Withdraws what a dead pair left. None of it is adopted.
-    fn clean_up_after_old_pair(&mut self, now: Reading) {
-        self.page.page.free_unfinished();
-        self.page.page.forget_session();
-        self.clean_up(now);
-    }
-
     /// Sleeps until something happens or is due.
     fn wait(&mut self, now: Reading) -> Result<(), GuardError> {
-        let setup = |what| move |source| GuardError::Setup { what, source };
         self.timer.set(self.next_due(now)).map_err(setup("timer"))?;
         let timer = PollFd::new(&self.timer, PollFlags::IN);
         let daemon = self.daemon.as_ref().map(|daemon| PollFd::new(daemon, PollFlags::IN));
         let mut fds = [
             PollFd::new(&self.signals.stop, PollFlags::IN),
+            PollFd::new(&self.signals.upgrade, PollFlags::IN),
             PollFd::new(&self.signals.wake, PollFlags::IN),
             PollFd::new(&self.lanes, PollFlags::IN),
             PollFd::new(&self.starter, PollFlags::IN),
@@ -523,6 +420,12 @@ impl Guard {
     fn next_due(&self, now: Reading) -> Duration {
         let page = &self.page.page;
         let mut due = now.until(self.next_beat);
+        if self.upgrading.is_waiting() {
+            due = due.min(LISTENING);
+        }
+        if let Upgrading::Asking { give_up, .. } = &self.upgrading {
+            due = due.min(now.until(*give_up));
+        }
         if let Some(session) = page.session().filter(|session| !session.expired) {
             due = due.min(now.until(session.deadline));
         }
@@ -548,7 +451,7 @@ impl Guard {
 }
 
 /// What nothing waits for, on a thread of its own, as it may take its time.
-fn do_chores(page: PathBuf) -> io::Result<()> {
+fn do_chores(page: PathBuf) -> io::Result<JoinHandle<()>> {
     let chores = move || {
         // So that the deadline finds everything in memory, as far as the system permits it: without
         // the right to, the guard works as well on any machine that does not swap to death.
@@ -557,5 +460,5 @@ fn do_chores(page: PathBuf) -> io::Result<()> {
         // it leaves costs some memory until the next boot.
         let _ = sweep(&page);
     };
-    thread::Builder::new().name("chores".to_owned()).spawn(chores).map(drop)
+    thread::Builder::new().name("chores".to_owned()).spawn(chores)
 }
