@@ -20,6 +20,8 @@ pub mod exit {
     pub const NAME_TAKEN: u8 = 3;
     /// The store is not the one that this node knows, or went back in time.
     pub const OTHER_STORE: u8 = 4;
+    /// There is nothing to clean up after: the node runs.
+    pub const RUNNING: u8 = 5;
 }
 
 /// Keeps exactly one copy of a service running across several nodes.
@@ -30,7 +32,8 @@ pub mod exit {
     propagate_version = false,
     after_help = "Exit status: 0 done; 1 something went wrong while running; 2 the call or the \
                   configuration is wrong, and starting again will not help; 3 another live daemon \
-                  has this node's name; 4 the store is another one, or went back in time."
+                  has this node's name; 4 the store is another one, or went back in time; 5 the node \
+                  runs, and there is nothing to clean up after."
 )]
 pub struct Cli {
     /// What to do.
@@ -55,6 +58,13 @@ pub enum Command {
     Config(ConfigCommand),
     /// Show who holds which election, and who else stands
     Status(Status),
+    /// Withdraw what a dead node left in place: before the kubelet starts, or after the node ended
+    ///
+    /// Withdraws by the ledger in the state directory every exclusive manifest and role file that
+    /// guard and daemon left when both were killed at once, saves what somebody has changed, and
+    /// prints the paths. It needs no store. Exit status: 0 nothing of it is in place any more; 1
+    /// something still is, or may be; 2 the call or the configuration is wrong; 5 the node runs.
+    Clean(Clean),
     /// See it work: three nodes on this machine, with nothing to install
     Demo,
     /// Run with podmaster's command line; see `conclave podmaster --help`
@@ -113,6 +123,18 @@ pub enum ConfigCommand {
         /// The configuration file
         file: PathBuf,
     },
+}
+
+/// Whose leftovers to withdraw.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct Clean {
+    /// The node's configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The node's state directory; for podmaster, `.conclave/<key>/` beside its `--dest-file`
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// How to reach the store, and how to show what is in it.
@@ -218,6 +240,14 @@ mod tests {
         ] {
             assert!(read(&format!("conclave status{bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cleaning_needs_to_know_after_whom() {
+        assert!(read("conclave clean --config f").is_ok());
+        assert!(read("conclave clean --state-dir d").is_ok());
+        assert!(read("conclave clean").is_err());
+        assert!(read("conclave clean --config f --state-dir d").is_err());
     }
 
     #[test]

@@ -38,7 +38,7 @@
 //!
 //! It does not rely on the disk that the program is on (a thread of its own starts daemons), on the
 //! state directory, or on `/proc`. Killed or frozen together with its daemon it can do nothing:
-//! then the next guard's start withdraws.
+//! then `conclave clean` or the next guard's start withdraws.
 //!
 //! While an upgrade executes another program in the guard's place, for some milliseconds, the
 //! daemon is alone; it relies on its own clock and loop then, and notices a guard that does not come
@@ -74,6 +74,7 @@ mod session;
 mod signals;
 mod slot;
 mod starter;
+mod vacant;
 mod whereabouts;
 mod withdraw;
 
@@ -88,3 +89,4 @@ pub use lock::{DaemonLock, Holder, LockError, boot_id};
 pub use page::{Attached, DEFAULT_SLOTS, Page};
 pub use session::{PageSession, SessionWriter};
 pub use slot::{Claim, Kind, SlotId};
+pub use vacant::{Vacant, VacantError};

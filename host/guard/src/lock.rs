@@ -15,9 +15,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// The two locks, and who holds them.
+/// The two locks, and who may hold them beside their namesakes.
 const GUARD: &str = "guard";
 const DAEMON: &str = "daemon";
+const CLEANER: &str = "cleaner";
 
 /// Why a lock on a state directory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub enum LockError {
 /// Who holds a lock, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Holder {
-    /// `guard` or `daemon`.
+    /// `guard`, `daemon` or `cleaner`.
     pub role: String,
     /// Its process id, in its own process namespace.
     pub pid: i32,
@@ -93,7 +94,12 @@ impl DaemonLock {
     /// # Errors
     /// [`LockError::Held`] while another daemon lives, with who it is.
     pub fn acquire(state_dir: &Path) -> Result<Self, LockError> {
-        Ok(DaemonLock { _file: acquire(state_dir, DAEMON)? })
+        Ok(DaemonLock { _file: acquire(state_dir, DAEMON, DAEMON)? })
+    }
+
+    /// As [`acquire`](Self::acquire), for a process that only cleans up.
+    pub(crate) fn acquire_to_clean(state_dir: &Path) -> Result<Self, LockError> {
+        Ok(DaemonLock { _file: acquire(state_dir, DAEMON, CLEANER)? })
     }
 
     /// Whether the daemon that wrote into this state directory, in the boot `boot_id`, is proven
@@ -121,7 +127,12 @@ pub(crate) struct GuardLock {
 
 impl GuardLock {
     pub(crate) fn acquire(state_dir: &Path) -> Result<Self, LockError> {
-        Ok(GuardLock { file: acquire(state_dir, GUARD)? })
+        Ok(GuardLock { file: acquire(state_dir, GUARD, GUARD)? })
+    }
+
+    /// As [`acquire`](Self::acquire), for a process that only cleans up.
+    pub(crate) fn acquire_to_clean(state_dir: &Path) -> Result<Self, LockError> {
+        Ok(GuardLock { file: acquire(state_dir, GUARD, CLEANER)? })
     }
 
     /// The lock that this process had before it executed another program. What its file says of
@@ -145,9 +156,9 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Takes a lock and says in its file who has it.
-fn acquire(state_dir: &Path, role: &str) -> Result<File, LockError> {
-    let mut file = lock(state_dir, role)?;
+/// Takes the lock of that name and says in its file who has it.
+fn acquire(state_dir: &Path, name: &str, role: &str) -> Result<File, LockError> {
+    let mut file = lock(state_dir, name)?;
     let io = |source| LockError::Io { state_dir: state_dir.to_owned(), source };
     let holder = Holder::this_process(role).map_err(io)?;
     let text = serde_json::to_vec(&holder).map_err(|error| io(error.into()))?;

@@ -1,6 +1,7 @@
 //! The commands: each file runs one and says with which exit status it ends.
 
 mod check;
+mod clean;
 mod run;
 mod status;
 mod upgrade;
@@ -22,6 +23,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Daemon { arguments } => run::daemon(arguments),
         Command::TakesOver { version, arguments } => upgrade::answer(&version, arguments),
         Command::Config(ConfigCommand::Check { file }) => check::check(&file),
+        Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),
         Command::StandIn(StandIn::Pod { .. }) => {

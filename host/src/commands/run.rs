@@ -200,7 +200,7 @@ const LOG_BACKLOG: usize = 4096;
 
 /// The environment decides what is logged, then podmaster's `--v`. Nothing that logs ever waits
 /// for whoever reads: the loop would, and its session would end.
-fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
+pub(super) fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
     let default = if verbosity >= 2 { "conclave=debug,info" } else { "info" };
     let filter =
         EnvFilter::try_from_env("CONCLAVE_LOG").unwrap_or_else(|_| EnvFilter::new(default));

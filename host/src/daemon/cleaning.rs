@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_guard::{Attached, Claim, Page};
-use conclave_manifests::{Ledger, LedgerDamage, Start, clean};
+use conclave_manifests::{Ledger, LedgerDamage, ManifestSettings, Start, clean};
 use tracing::{error, warn};
 
 use crate::config::Config;
@@ -38,7 +38,9 @@ pub(crate) async fn clean_up(
     loop {
         let (config, damage, claims) = (Arc::clone(config), damage.clone(), page.claims());
         let work = tokio::task::spawn_blocking(move || {
-            let failed = attempt(&config, &ledger, damage.as_deref(), &claims, start);
+            let settings = config.manifest_settings();
+            let failed =
+                withdraw_left(&settings, &ledger, damage.as_deref(), &claims, start).failed;
             (failed, ledger)
         });
         let done = beating(page, work).await;
@@ -65,14 +67,25 @@ pub(crate) async fn clean_up(
     }
 }
 
-/// One attempt; returns what exclusive is, or may be, still in place.
-fn attempt(
-    config: &Config,
+/// What one attempt came to. It was told to the log already.
+pub(crate) struct Withdrawn {
+    /// What was taken out of its place.
+    pub(crate) paths: Vec<PathBuf>,
+    /// What exclusive is, or may be, still in place.
+    pub(crate) failed: Failures,
+    /// What may be ours, and is left alone because nothing proves it.
+    pub(crate) doubtful: Vec<PathBuf>,
+}
+
+/// One attempt at withdrawing what a dead pair left: what the ledger names, and what its guard
+/// still watched over, `claims`.
+pub(crate) fn withdraw_left(
+    settings: &ManifestSettings,
     ledger: &Ledger,
     damage: Option<&LedgerDamage>,
     claims: &[Claim],
     start: Start,
-) -> Failures {
+) -> Withdrawn {
     let shared: BTreeSet<PathBuf> = ledger
         .entries()
         .into_iter()
@@ -80,8 +93,9 @@ fn attempt(
         .map(|entry| entry.path)
         .collect();
     let unnamed: Vec<&Claim> = claims.iter().filter(|claim| !ledger.names(&claim.dest)).collect();
-    let report = clean(&config.manifest_settings(), ledger, damage, start);
-    for path in &report.withdrawn {
+    let report = clean(settings, ledger, damage, start);
+    let mut paths = report.withdrawn;
+    for path in &paths {
         warn!(path = %path.display(), "withdrew what an earlier daemon left");
     }
     for path in &report.doubtful {
@@ -93,18 +107,19 @@ fn attempt(
         warn!(path = %path.display(), reason, "cannot remove what an earlier daemon left");
     }
     if start == Start::Fresh {
-        let withdrawn = &report.withdrawn;
+        let withdrawn = paths.clone();
         for claim in unnamed.into_iter().filter(|claim| !withdrawn.contains(&claim.dest)) {
             // After damage to the ledger the guard's page is the proof that a file is ours.
             match take_away(claim) {
                 Ok(()) => {
-                    warn!(path = %claim.dest.display(), "withdrew what the guard watched over")
+                    warn!(path = %claim.dest.display(), "withdrew what the guard watched over");
+                    paths.push(claim.dest.clone());
                 }
                 Err(error) => failed.push((claim.dest.clone(), error.to_string())),
             }
         }
     }
-    failed
+    Withdrawn { paths, failed, doubtful: report.doubtful }
 }
 
 /// Takes a claimed effect out of its place, as the guard would. A missing role file means standby.

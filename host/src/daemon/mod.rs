@@ -30,5 +30,6 @@ mod start;
 mod stops;
 pub mod stores;
 
+pub(crate) use cleaning::withdraw_left;
 pub use policies::{BUILT_IN, Binding, PolicySet};
 pub use start::{Ended, StartError, run};
