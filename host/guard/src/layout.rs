@@ -16,7 +16,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"conclave");
 
 /// Grows with every change of this file; a page of another version is not read.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// The longest path that a slot holds, with its terminating NUL: Linux' `PATH_MAX`.
 pub(crate) const PATH_LEN: usize = 4096;
@@ -43,6 +43,8 @@ pub(crate) struct Header {
     pub(crate) daemon_beats: AtomicU64,
     pub(crate) daemon_beat_ns: AtomicU64,
     /// How often both beat, and after which silence the other counts as hung.
+    /// Not zero once the daemon does what it is there for, and no longer only starts.
+    pub(crate) daemon_ready: AtomicU64,
     pub(crate) beat_period_ns: AtomicU64,
     pub(crate) stale_after_ns: AtomicU64,
 

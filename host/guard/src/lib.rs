@@ -38,7 +38,7 @@
 //!
 //! It does not rely on the disk that the program is on (a thread of its own starts daemons), on the
 //! state directory, or on `/proc`. Killed or frozen together with its daemon it can do nothing:
-//! then `conclave clean` or the next guard's start withdraws.
+//! then `conclave clean`, the next guard's start or a service manager withdraws.
 //!
 //! While an upgrade executes another program in the guard's place, for some milliseconds, the
 //! daemon is alone; it relies on its own clock and loop then, and notices a guard that does not come
@@ -74,6 +74,7 @@ mod session;
 mod signals;
 mod slot;
 mod starter;
+mod supervisor;
 mod vacant;
 mod whereabouts;
 mod withdraw;

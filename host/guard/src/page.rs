@@ -101,6 +101,21 @@ impl Page {
         header.daemon_beats.fetch_add(1, SeqCst);
     }
 
+    /// Shows the guard that the daemon has started, and now does what it is there for.
+    pub fn show_ready(&self) {
+        self.header().daemon_ready.store(1, SeqCst);
+    }
+
+    /// Whether the daemon has shown itself ready since the guard last started one.
+    pub(crate) fn is_daemon_ready(&self) -> bool {
+        self.header().daemon_ready.load(SeqCst) != 0
+    }
+
+    /// A daemon is about to be started.
+    pub(crate) fn forget_ready(&self) {
+        self.header().daemon_ready.store(0, SeqCst);
+    }
+
     /// How often guard and daemon beat on the page.
     pub fn beat_period(&self) -> Duration {
         self.rhythm().period

@@ -128,6 +128,7 @@ impl Shell {
         let guard = wait_on(self.attached.guard.as_fd().try_clone_to_owned()?)?;
         let mut guard_is_gone = false;
         let mut stops = 0_u32;
+        self.attached.page.show_ready();
         self.act(first);
         loop {
             if let Some(ended) = self.ended.take() {

@@ -14,6 +14,7 @@
 //! unlinking, nor to killing the daemon, allocates, takes a lock, or waits for anybody.
 
 mod deadline;
+mod reporting;
 mod stopping;
 mod upgrading;
 
@@ -41,6 +42,7 @@ use crate::page::PageFile;
 use crate::process::{Daemon, Death, reap_children};
 use crate::signals::Signals;
 use crate::starter::{Program, Starter};
+use crate::supervisor::{self, Supervisor};
 use crate::whereabouts::{page_path, sweep};
 
 use deadline::{Cleanup, Expiry};
@@ -128,6 +130,7 @@ struct Guard {
     state: State,
     input: Option<File>,
     chores: JoinHandle<()>,
+    supervisor: Supervisor,
     /// With which code the guard ends, once everything is withdrawn.
     end: Option<u8>,
     /// The code of the last daemon that ended.
@@ -206,6 +209,7 @@ impl Guard {
         let installed = upgrade.as_ref().map(Installed::new);
         let mut question = upgrade.map(|upgrade| upgrade.question);
         for command in question.iter_mut().chain([&mut command]) {
+            supervisor::keep_from(command);
             command.env_remove(Parcel::VARIABLE);
         }
         let kept = input.as_ref().map(File::try_clone).transpose().map_err(setup("input"))?;
@@ -238,6 +242,7 @@ impl Guard {
             start_anew: false,
             input: kept,
             chores,
+            supervisor: Supervisor::from_env(now),
             end: None,
             last_code: 0,
             backoff: Backoff::default(),
@@ -258,6 +263,7 @@ impl Guard {
             self.pass_stop_on(now);
             self.go_on_cleaning(now);
             self.go_on_upgrading(now);
+            self.report(now);
             if let Some(code) = self.end_or_start(now) {
                 return Ok(code);
             }
@@ -277,6 +283,7 @@ impl Guard {
         }
         if self.end.is_none() && !self.starter.is_busy() && now.is_past(self.next_start) {
             self.beats_before = self.page.page.daemon_beats();
+            self.page.page.forget_ready();
             self.lanes.take_back_for_good();
             self.starter.order(Program::Daemon);
             if matches!(self.upgrading, Upgrading::Daemon) {
