@@ -143,6 +143,22 @@ fn a_daemon_whose_guard_is_killed_withdraws_and_leaves() -> Outcome {
 }
 
 #[test]
+fn a_frozen_daemon_whose_guard_is_killed_wakes_up_and_withdraws() -> Outcome {
+    let mut cluster = Cluster::start(&NAMES, &patient())?;
+    let leader = cluster.leader()?;
+    let daemon = cluster.node(&leader).daemon()?;
+    send(daemon, Signal::STOP)?;
+    eventually("the daemon to stand still", PATIENCE, || stopped(daemon).then_some(()))?;
+    cluster.node(&leader).signal(Signal::KILL)?;
+    // The kernel hangs up on it and wakes it. The TTL is a minute: the others lead because it
+    // resigned.
+    cluster.leader_after(&leader)?;
+    eventually("the daemon to exit", PATIENCE, || (!alive(daemon)).then_some(()))?;
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
 fn a_daemon_without_a_guard_is_not_aborted() -> Outcome {
     let mut cluster = Cluster::start(&NAMES, &patient())?;
     let leader = cluster.leader()?;

@@ -19,6 +19,9 @@ pub(crate) struct Stops {
     terminate: Signal,
     interrupt: Signal,
     aside: Signal,
+    /// Sent by the kernel, with a SIGCONT, to a daemon that stands still while its guard dies. To
+    /// die of it would leave everything in place; woken up, it finds its guard gone and withdraws.
+    _hangup: Signal,
 }
 
 impl Stops {
@@ -28,6 +31,7 @@ impl Stops {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             aside: signal(SignalKind::user_defined2())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 
