@@ -219,11 +219,11 @@ impl Manifest {
             perhaps_later: self.variables.is_none() && is_unknown(&error),
             reason: format!("cannot render: {error}"),
         })?;
-        validate(&text)
-            .map_err(|error| fail(format!("rendered, it is not a manifest: {}", phrase(&error))))?;
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(fail(format!("rendered, it has more than {MAX_MANIFEST_BYTES} bytes")));
         }
+        validate(&text)
+            .map_err(|error| fail(format!("rendered, it is not a manifest: {}", phrase(&error))))?;
         let digest = Digest::of(text.as_bytes());
         Ok(Content { bytes: text.into_bytes(), mode: source.mode, digest })
     }

@@ -1,5 +1,7 @@
 //! Filling `${NAME}` into a manifest. Pure: text and variables in, text or a located error out.
 
+use crate::validate::MAX_MANIFEST_BYTES;
+
 /// What stands in the way of rendering, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {problem}")]
@@ -36,6 +38,12 @@ pub enum RenderProblem {
          write $${{ for a literal ${{"
     )]
     Malformed,
+    /// The value of this variable makes the text too long.
+    #[error("with the value of {name} it has more than {MAX_MANIFEST_BYTES} bytes")]
+    TooLong {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A variable's value, as the caller of [`render`] answers it.
@@ -49,8 +57,11 @@ pub enum Lookup<'a> {
     ExclusiveOnly,
 }
 
+const MAX_BYTES: usize = MAX_MANIFEST_BYTES as usize;
+
 /// Replaces every `${NAME}` by what `lookup` answers, and every `$${` by a literal `${`. A lone
-/// `$`, and `$NAME` without braces, stay as they are.
+/// `$`, and `$NAME` without braces, stay as they are. Ends as soon as a value makes the text longer than
+/// any manifest may be.
 pub fn render<'v>(text: &str, lookup: impl Fn(&str) -> Lookup<'v>) -> Result<String, RenderError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -64,6 +75,10 @@ pub fn render<'v>(text: &str, lookup: impl Fn(&str) -> Lookup<'v>) -> Result<Str
             let problem = match reference(after) {
                 None => RenderProblem::Malformed,
                 Some((name, after)) => match lookup(name) {
+                    // Whoever gives a value does not know how often it is used.
+                    Lookup::Value(value) if out.len() + value.len() > MAX_BYTES => {
+                        RenderProblem::TooLong { name: name.to_owned() }
+                    }
                     Lookup::Value(value) => {
                         out.push_str(value);
                         rest = after;
@@ -161,6 +176,16 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn values_that_multiply_are_not_written_out() {
+        let large = "x".repeat(MAX_BYTES / 2);
+        let lookup = |_: &str| Lookup::Value(&large);
+        assert_eq!(render("${A}${A}", lookup).map(|text| text.len()), Ok(MAX_BYTES));
+        let error = render(&format!("a\n{}", "${A}".repeat(300_000)), lookup).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 5));
+        assert_eq!(error.problem, RenderProblem::TooLong { name: "A".to_owned() });
     }
 
     #[test]
