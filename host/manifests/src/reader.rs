@@ -45,6 +45,8 @@ pub(crate) type Deliver<T> = Box<dyn Fn(T) + Send>;
 pub(crate) struct DirectorySubject {
     literal: bool,
     files: BTreeMap<String, Member>,
+    /// What was said of names that are no text.
+    nameless: BTreeSet<String>,
     since: Instant,
     last_error: Option<String>,
     delivered: bool,
@@ -70,6 +72,7 @@ impl Subject {
         Subject::Directory(DirectorySubject {
             literal,
             files: BTreeMap::new(),
+            nameless: BTreeSet::new(),
             since: Instant::now(),
             last_error: None,
             delivered: false,
@@ -181,7 +184,7 @@ impl DirectorySubject {
         };
         let mut soon = false;
         let mut changed = !self.delivered || self.last_error.is_some();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut nameless) = (BTreeSet::new(), BTreeSet::new());
         for name in names {
             match name {
                 Ok(name) => {
@@ -202,9 +205,16 @@ impl DirectorySubject {
                     member.missing_since = None;
                     seen.insert(name);
                 }
-                Err(error) => tracing::warn!(error = phrase(&error), "not a manifest's name"),
+                Err(error) => {
+                    let reason = phrase(&error);
+                    if !self.nameless.contains(&reason) {
+                        tracing::warn!(error = reason, "not a manifest's name");
+                    }
+                    nameless.insert(reason);
+                }
             }
         }
+        self.nameless = nameless;
         let (gone, waiting) = self.forget_missing(&seen);
         self.report(dir, changed || gone);
         soon || waiting
