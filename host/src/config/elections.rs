@@ -300,7 +300,10 @@ fn manifest(
     } else {
         r.name(&named_at, "manifest's name", name)
     };
-    files.sources.push((canonical(&source), path.key("source")));
+    // Where it is, and where it leads: a kubelet follows links.
+    for place in BTreeSet::from([canonical_destination(&source), canonical(&source)]) {
+        files.sources.push((place, path.key("source")));
+    }
     Some(ManifestConfig {
         name,
         source,

@@ -258,6 +258,24 @@ error: the source is in a directory that a kubelet reads: it would run there on 
     );
 }
 
+/// A kubelet follows the link and runs what it leads to.
+#[test]
+fn a_link_to_a_source_is_not_left_where_kubelets_look() {
+    let node = Node::new();
+    std::os::unix::fs::symlink("../sources/manager.yaml", node.path("pods/link.yaml")).unwrap();
+    let text =
+        GOOD.to_owned() + "      - {source: pods/link.yaml, destination: pods/manager.yaml}\n";
+    assert_eq!(
+        node.errors(&text),
+        "error: the source is in a directory that a kubelet reads: it would run there on every node
+  --> /n/conclave.yaml:10:18
+   |
+10 |       - {source: pods/link.yaml, destination: pods/manager.yaml}
+   |                  ^^^^^^^^^^^^^^
+   = help: keep sources in a directory of their own, for instance /srv/kubernetes/manifests"
+    );
+}
+
 #[test]
 fn a_secret_is_not_repeated() {
     let text = with(
