@@ -2,19 +2,20 @@
 //!
 //! Every start that is not an adoption begins with nothing exclusive in place.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use conclave_core::ids::{ElectionName, NodeName};
+use conclave_core::ids::ElectionName;
 
+use crate::aside;
 use crate::digest::Digest;
 use crate::error::{FileError, phrase};
 use crate::files::{self, Found, Target};
 use crate::held::Held;
 use crate::ledger::{Ledger, LedgerDamage, LedgerEntry, LedgerFile};
 use crate::role::{RoleRecord, RoleWord};
-use crate::settings::{ElectionManifests, ManifestFile, ManifestSettings};
-use crate::settle::save;
+use crate::settings::{ElectionManifests, ManifestDirectory, ManifestFile, ManifestSettings};
+use crate::source;
 use crate::validate::MAX_MANIFEST_BYTES;
 
 /// How this daemon comes to be.
@@ -57,6 +58,9 @@ pub fn clean(
     for set in &settings.elections {
         cleaner.election(set, ledger, damage.is_some(), start);
     }
+    if start == Start::Fresh {
+        cleaner.bring_home(ledger);
+    }
     if let Err(error) = ledger.forget(&cleaner.forget) {
         tracing::warn!(error = phrase(&error), "the ledger is behind");
     }
@@ -72,16 +76,17 @@ struct Cleaner<'a> {
 impl Cleaner<'_> {
     fn entry(&mut self, entry: &LedgerEntry, start: Start) {
         let set = self.settings.elections.iter().find(|set| set.election == entry.election);
-        let goes = set.is_none() || (start == Start::Fresh && entry.exclusive);
+        let exclusive = set.is_none_or(|set| set.is_exclusive(entry));
+        let goes = set.is_none() || (start == Start::Fresh && exclusive);
         if !goes {
             return;
         }
         let Some(target) = Target::new(&entry.path) else { return };
         let result = match &entry.file {
-            LedgerFile::RoleFile => {
-                reset(&target, &entry.election, &self.settings.node, set.is_some())
+            LedgerFile::RoleFile => self.reset(&target, &entry.election, set.is_some()),
+            LedgerFile::Manifest(name) => {
+                self.take_out(&Held::from_ledger(entry, name, target, exclusive))
             }
-            LedgerFile::Manifest(name) => self.take_out(&Held::from_ledger(entry, name, target)),
         };
         self.note(&entry.path, result);
     }
@@ -91,7 +96,7 @@ impl Cleaner<'_> {
             && start == Start::Fresh
             && says_leader(&target, &set.election)
         {
-            let result = reset(&target, &set.election, &self.settings.node, true);
+            let result = self.reset(&target, &set.election, true);
             self.note(target.path(), result);
         }
         for file in &set.files {
@@ -99,17 +104,35 @@ impl Cleaner<'_> {
             if start == Start::Fresh && file.handling.exclusive && !ledger.names(target.path()) {
                 self.unnamed(set, file, &target, damaged);
             }
-            if let Err(error) = files::remove(&target.staged()) {
-                tracing::warn!(error = phrase(&error), "a staged file stays behind");
-            }
+            files::clear_staged(&target);
             files::sweep_prepared(target.dir());
         }
         for directory in &set.directories {
+            if start == Start::Fresh && directory.handling.exclusive && damaged {
+                self.unnamed_of(set, directory, ledger);
+            }
             files::sweep_prepared(&directory.destination);
         }
     }
 
-    /// A file at an exclusive destination that the ledger does not name.
+    /// The files of a source directory, which are known only as long as that can be read.
+    fn unnamed_of(&mut self, set: &ElectionManifests, from: &ManifestDirectory, ledger: &Ledger) {
+        for name in source::list(&from.source).unwrap_or_default().into_iter().flatten() {
+            let file = ManifestFile {
+                source: from.source.join(&name),
+                destination: from.destination.join(&name),
+                handling: from.handling,
+                name,
+            };
+            let Some(target) = Target::new(&file.destination) else { continue };
+            if !ledger.names(target.path()) {
+                self.unnamed(set, &file, &target, true);
+            }
+        }
+    }
+
+    /// A file at an exclusive destination that the ledger does not name. Its source, which may be on
+    /// a disk that hangs, is asked only where nothing else can tell.
     fn unnamed(
         &mut self,
         set: &ElectionManifests,
@@ -120,33 +143,78 @@ impl Cleaner<'_> {
         if !matches!(files::inspect(target.path()), Ok(Found::File(_) | Found::Other(_))) {
             return;
         }
-        let source = fs::read(&file.source).map(|bytes| Digest::of(&bytes)).ok();
-        let there = files::read(target.path(), MAX_MANIFEST_BYTES + 1);
-        let there = there.map(|(bytes, _)| Digest::of(&bytes)).ok();
-        let copy = source.is_some() && source == there;
-        if file.handling.adopt || (damaged && copy) {
-            let entry = LedgerEntry {
-                path: target.path().to_owned(),
-                election: set.election.clone(),
-                file: LedgerFile::Manifest(file.name.clone()),
-                exclusive: true,
-                token: None,
-                // Unless it is a copy of the source, it is saved.
-                digest: source.unwrap_or_else(|| Digest::of(b"")),
-            };
-            let held = Held::from_ledger(&entry, &file.name, target.clone());
-            let result = self.take_out(&held);
-            self.note(target.path(), result);
-        } else if damaged {
-            self.report.doubtful.push(target.path().to_owned());
-        }
+        let digest = if file.handling.adopt {
+            // Whatever it is goes, and is saved.
+            Digest::of(b"")
+        } else if !damaged {
+            return;
+        } else if let Some(digest) = digest_of_copy(&file.source, target) {
+            digest
+        } else {
+            return self.report.doubtful.push(target.path().to_owned());
+        };
+        let entry = LedgerEntry {
+            path: target.path().to_owned(),
+            election: set.election.clone(),
+            file: LedgerFile::Manifest(file.name.clone()),
+            exclusive: true,
+            token: None,
+            digest,
+        };
+        let result = self.take_out(&Held::from_ledger(&entry, &file.name, target.clone(), true));
+        self.note(target.path(), result);
     }
 
     fn take_out(&self, held: &Held) -> Result<(), FileError> {
         if let Some(aside) = held.take_out()? {
-            save(vec![(aside, held.target.clone())], &self.settings.state_dir);
+            self.save(aside, &held.target);
         }
         files::sync_dir(held.target.dir())
+    }
+
+    fn save(&self, aside: PathBuf, target: &Target) {
+        aside::save_all(vec![(aside, target.clone())], &self.settings.state_dir);
+    }
+
+    /// Makes a role file say standby, or removes it, which means the same.
+    fn reset(&self, target: &Target, election: &ElectionName, keep: bool) -> Result<(), FileError> {
+        let standby = RoleRecord::standby(election, &self.settings.node, None).to_json();
+        if files::staging(target.dir()).is_some() {
+            files::remove(&target.staged())?;
+            files::remove(&target.standby())?;
+        }
+        let found = files::inspect(target.path())?;
+        let changed = match found {
+            Found::Nothing | Found::Directory => false,
+            Found::File(_) => role_record(target, election).is_none(),
+            Found::Other(_) => true,
+        };
+        if changed && let Ok(aside) = aside::set_aside(target) {
+            self.save(aside, target);
+        }
+        let written = keep
+            && files::create_staging(target.dir())
+                .and_then(|()| files::stage(&target.staged(), &standby, 0o644))
+                .and_then(|()| files::rename(&target.staged(), target.path()))
+                .is_ok();
+        if !written && found != Found::Directory {
+            files::remove(target.path())?;
+        }
+        files::sync_dir(target.dir())
+    }
+
+    /// Saves what an earlier daemon set aside and could not save.
+    fn bring_home(&self, ledger: &Ledger) {
+        let sets = self.settings.elections.iter();
+        let files = sets.clone().flat_map(|set| &set.files).map(|file| file.destination.clone());
+        let roles = sets.filter_map(|set| set.role_file.clone());
+        let named = ledger.entries().into_iter().map(|entry| entry.path);
+        let paths: BTreeSet<PathBuf> = files.chain(roles).chain(named).collect();
+        for target in paths.iter().filter_map(|path| Target::new(path)) {
+            for aside in aside::asides(&target) {
+                self.save(aside, &target);
+            }
+        }
     }
 
     fn note(&mut self, path: &Path, result: Result<(), FileError>) {
@@ -160,29 +228,18 @@ impl Cleaner<'_> {
     }
 }
 
-fn says_leader(target: &Target, election: &ElectionName) -> bool {
-    let Ok((bytes, _)) = files::read(target.path(), 64 * 1024) else { return false };
-    RoleRecord::from_json(&bytes, election).is_some_and(|record| record.role == RoleWord::Leader)
+/// The digest of what stands at a destination, if it is that of its source.
+fn digest_of_copy(source: &Path, target: &Target) -> Option<Digest> {
+    let (source, _) = source::read_stable(source).ok()?;
+    let (there, _) = files::read(target.path(), MAX_MANIFEST_BYTES + 1).ok()?;
+    (source == there).then(|| Digest::of(&there))
 }
 
-/// Makes a role file say standby, or removes it, which means the same.
-fn reset(
-    target: &Target,
-    election: &ElectionName,
-    node: &NodeName,
-    keep: bool,
-) -> Result<(), FileError> {
-    for staged in [target.staged(), target.standby()] {
-        files::remove(&staged)?;
-    }
-    let standby = RoleRecord::standby(election, node, None).to_json();
-    let written = keep
-        && files::create_staging(target.dir())
-            .and_then(|()| files::stage(&target.staged(), &standby, 0o644))
-            .and_then(|()| files::rename(&target.staged(), target.path()))
-            .is_ok();
-    if !written && files::inspect(target.path())? != Found::Directory {
-        files::remove(target.path())?;
-    }
-    files::sync_dir(target.dir())
+fn role_record(target: &Target, election: &ElectionName) -> Option<RoleRecord> {
+    let (bytes, _) = files::read(target.path(), 64 * 1024).ok()?;
+    RoleRecord::from_json(&bytes, election)
+}
+
+fn says_leader(target: &Target, election: &ElectionName) -> bool {
+    role_record(target, election).is_some_and(|record| record.role == RoleWord::Leader)
 }

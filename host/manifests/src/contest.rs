@@ -137,7 +137,8 @@ impl Contest {
             .filter_map(|entry| match &entry.file {
                 LedgerFile::Manifest(name) => {
                     let target = Target::new(&entry.path)?;
-                    Some((entry.path.clone(), Held::from_ledger(entry, name, target)))
+                    let exclusive = set.is_exclusive(entry);
+                    Some((entry.path.clone(), Held::from_ledger(entry, name, target, exclusive)))
                 }
                 LedgerFile::RoleFile => None,
             })
@@ -159,6 +160,11 @@ impl Contest {
             due: None,
             told: Told::default(),
         }
+    }
+
+    /// Looks at what an earlier daemon left, once, and apart from whoever must not wait for a disk.
+    pub(crate) fn look_back(&mut self) {
+        self.held.values_mut().for_each(Held::look_back);
     }
 
     pub(crate) fn election(&self) -> &ElectionName {
@@ -200,7 +206,6 @@ impl Contest {
         }
         let by_name = placements.into_iter().map(|p| (p.manifest.clone(), p)).collect();
         self.placements = Some(by_name);
-        self.failed = None;
     }
 
     /// Takes what a reader found.
@@ -223,7 +228,7 @@ impl Contest {
     }
 
     fn list(&mut self, index: usize, contents: Contents) {
-        let Contest { directories, manifests, scope, placements, .. } = self;
+        let Contest { directories, manifests, role_file, scope, placements, .. } = self;
         let directory = &mut directories[index];
         directory.read = true;
         directory.listed = true;
@@ -232,9 +237,19 @@ impl Contest {
         manifests.retain(|name, manifest| {
             manifest.directory != Some(index) || contents.contains_key(name)
         });
+        let others = manifests.values().filter(|manifest| manifest.directory != Some(index));
+        let others = others.map(|manifest| &manifest.target);
+        let taken: BTreeSet<PathBuf> = others
+            .chain(role_file.iter().map(|role| &role.target))
+            .map(|target| target.path().to_owned())
+            .collect();
         for (name, result) in contents {
             let path = directory.settings.destination.join(&name);
             let Some(target) = Target::new(&path) else { continue };
+            if taken.contains(target.path()) {
+                directory.clashes.insert(name);
+                continue;
+            }
             let manifest = manifests.entry(name.clone()).or_insert_with(|| {
                 let mut new = Manifest::new(target, directory.settings.handling, Some(index));
                 let known = placements.as_ref().and_then(|known| known.get(&name));
@@ -435,7 +450,8 @@ impl Directory {
         }
         for name in &self.clashes {
             let dir = self.settings.source.display();
-            degraded.push(format!("{name} in {dir} has the name of another manifest"));
+            degraded
+                .push(format!("{name} in {dir} has the name or the destination of something else"));
         }
     }
 }

@@ -5,11 +5,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 
 use crate::error::{FileError, phrase};
 
@@ -19,10 +19,6 @@ pub(crate) const STAGING: &str = ".conclave";
 
 /// How the names of what waits for a term in the staging directory end.
 const PREPARED: &str = "prepared";
-
-/// How many changed files are kept in the state directory's `saved/`. A tool that fights over a
-/// file must not fill the disk.
-pub(crate) const KEPT_SAVED: usize = 100;
 
 /// A file to put in place, and the names beside it that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,12 +64,13 @@ impl Target {
         self.beside("standby")
     }
 
-    /// Where a changed file is set aside before it is brought to the state directory.
-    fn aside(&self) -> PathBuf {
-        self.beside(&format!("{}.changed", unix_ms()))
+    /// Its name in its directory.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
-    fn beside(&self, what: &str) -> PathBuf {
+    /// In the staging directory, under its name and what it is.
+    pub(crate) fn beside(&self, what: &str) -> PathBuf {
         self.dir.join(STAGING).join(format!("{}.{what}", self.name))
     }
 }
@@ -83,6 +80,7 @@ impl Target {
 pub(crate) struct Fingerprint {
     dev: u64,
     ino: u64,
+    links: u64,
     size: u64,
     mode: u32,
     modified: (i64, i64),
@@ -94,6 +92,7 @@ impl Fingerprint {
         Fingerprint {
             dev: meta.dev(),
             ino: meta.ino(),
+            links: meta.nlink(),
             size: meta.size(),
             mode: meta.mode(),
             modified: (meta.mtime(), meta.mtime_nsec()),
@@ -104,6 +103,16 @@ impl Fingerprint {
     /// The permission bits.
     pub(crate) fn mode(&self) -> u32 {
         self.mode & 0o777
+    }
+
+    /// In bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether the file has no other name.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.links == 1
     }
 }
 
@@ -162,12 +171,27 @@ pub(crate) fn stage(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 /// Removes what an earlier daemon made ready and did not use. What another daemon that uses the
 /// same directory has just made ready may go too; then it makes it again.
 pub(crate) fn sweep_prepared(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir.join(STAGING)) else { return };
+    let Some(Ok(entries)) = staging(dir).map(fs::read_dir) else { return };
     let paths = entries.flatten().map(|entry| entry.path());
     for path in paths.filter(|path| path.extension().is_some_and(|end| end == PREPARED)) {
         if let Err(error) = remove(&path) {
             tracing::warn!(error = phrase(&error), "a prepared file stays behind");
         }
+    }
+}
+
+/// The staging directory, if it is there and is one: no link is followed.
+pub(crate) fn staging(dir: &Path) -> Option<PathBuf> {
+    let staging = dir.join(STAGING);
+    matches!(inspect(&staging), Ok(Found::Directory)).then_some(staging)
+}
+
+/// Removes what is staged. It is no effect yet: that it cannot be removed is no reason to stop.
+pub(crate) fn clear_staged(target: &Target) {
+    if staging(target.dir()).is_some()
+        && let Err(error) = remove(&target.staged())
+    {
+        tracing::warn!(error = phrase(&error), "a staged file stays behind");
     }
 }
 
@@ -198,6 +222,9 @@ pub(crate) fn probe(dir: &Path, name: &str, bytes: usize) -> Result<(), FileErro
         Err(error) => return Err(FileError::of("use the destination directory", dir)(error)),
     }
     create_staging(dir)?;
+    // Permissions, marks and mounts can forbid new names here and allow them in there.
+    accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|error| FileError::of("use the destination directory", dir)(error.into()))?;
     let path = dir.join(STAGING).join(name);
     let written = write_new(&path, &vec![b'#'; bytes], 0o600);
     remove(&path)?;
@@ -238,73 +265,6 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), FileError> {
     match File::open(dir).and_then(|dir| dir.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absent(&error) => Ok(()),
         other => other.map_err(FileError::of("sync the directory", dir)),
-    }
-}
-
-/// Takes what stands at a destination away, in one step that needs no space; [`save`] then brings
-/// it to the state directory.
-pub(crate) fn set_aside(target: &Target) -> Result<PathBuf, FileError> {
-    let aside = target.aside();
-    create_staging(target.dir())?;
-    fs::rename(target.path(), &aside).map_err(FileError::of("set aside", target.path()))?;
-    Ok(aside)
-}
-
-/// Keeps what stands at a destination under a second name, so that a rename over it loses
-/// nothing and readers find a whole file at every moment.
-pub(crate) fn keep_aside(target: &Target) -> Result<PathBuf, FileError> {
-    let aside = target.aside();
-    create_staging(target.dir())?;
-    match fs::hard_link(target.path(), &aside) {
-        Ok(()) => Ok(aside),
-        // A file system without hard links.
-        Err(_) => set_aside(target),
-    }
-}
-
-/// Brings what was set aside to the state directory's `saved/`, under the time and its name.
-pub(crate) fn save(aside: &Path, target: &Target, state_dir: &Path) -> Result<PathBuf, FileError> {
-    let dir = state_dir.join("saved");
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .map_err(FileError::of("create", &dir))?;
-    let saved = free_name(&dir, &target.name);
-    match inspect(aside)? {
-        Found::File(_) if fs::rename(aside, &saved).is_ok() => {}
-        Found::File(_) => {
-            fs::copy(aside, &saved).map_err(FileError::of("save", aside))?;
-            remove(aside)?;
-        }
-        Found::Other("a symbolic link") => {
-            let to = fs::read_link(aside).map_err(FileError::of("read", aside))?;
-            symlink(to, &saved).map_err(FileError::of("save", aside))?;
-            remove(aside)?;
-        }
-        // A pipe or socket has no content to save.
-        Found::Other(_) => remove(aside)?,
-        Found::Nothing | Found::Directory => return Ok(saved),
-    }
-    forget_oldest(&dir);
-    Ok(saved)
-}
-
-fn free_name(dir: &Path, name: &str) -> PathBuf {
-    (unix_ms()..)
-        .map(|ms| dir.join(format!("{ms}-{name}")))
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .unwrap_or_else(|| dir.join(name))
-}
-
-/// Names begin with the time, so the oldest sort first.
-fn forget_oldest(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    names.sort();
-    for old in names.iter().take(names.len().saturating_sub(KEPT_SAVED)) {
-        tracing::warn!(path = %old.display(), "too many saved files, forgetting the oldest");
-        let _ = fs::remove_file(old);
     }
 }
 

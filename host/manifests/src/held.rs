@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use conclave_core::ids::Token;
 
+use crate::aside;
 use crate::digest::Digest;
-use crate::error::{FileError, phrase};
+use crate::error::FileError;
 use crate::event::Damage;
 use crate::files::{self, Fingerprint, Found, Target};
 use crate::gate::Slot;
@@ -49,27 +50,35 @@ pub(crate) enum Condition {
 }
 
 impl Held {
-    /// What an earlier daemon placed. Its content is taken back as a good copy if it is unharmed.
-    pub(crate) fn from_ledger(entry: &LedgerEntry, manifest: &str, target: Target) -> Held {
-        let mut held = Held {
+    /// What an earlier daemon placed, by its word: nothing is looked at yet.
+    pub(crate) fn from_ledger(
+        entry: &LedgerEntry,
+        manifest: &str,
+        target: Target,
+        exclusive: bool,
+    ) -> Held {
+        Held {
             manifest: manifest.to_owned(),
             target,
-            exclusive: entry.exclusive,
+            exclusive,
             token: entry.token,
             digest: entry.digest.clone(),
             content: None,
             seen: None,
             slot: None,
             repaired: None,
-        };
-        if let Ok((bytes, print)) = files::read(held.target.path(), MAX_MANIFEST_BYTES + 1)
-            && Digest::of(&bytes) == held.digest
-        {
-            let digest = held.digest.clone();
-            held.content = Some(Arc::new(Content { bytes, mode: print.mode(), digest }));
-            held.seen = Some(print);
         }
-        held
+    }
+
+    /// Takes the content of what an earlier daemon placed back as a good copy, if it is unharmed.
+    pub(crate) fn look_back(&mut self) {
+        if let Ok((bytes, print)) = files::read(self.target.path(), MAX_MANIFEST_BYTES + 1)
+            && Digest::of(&bytes) == self.digest
+        {
+            let digest = self.digest.clone();
+            self.content = Some(Arc::new(Content { bytes, mode: print.mode(), digest }));
+            self.seen = Some(print);
+        }
     }
 
     /// Compares what is found with `wanted`. The file is read unless it is untouched since it was
@@ -109,15 +118,13 @@ impl Held {
     pub(crate) fn take_out(&self) -> Result<Option<PathBuf>, FileError> {
         let path = self.target.path();
         // A staged file is no effect yet; that it cannot be removed is no reason to stop here.
-        if let Err(error) = files::remove(&self.target.staged()) {
-            tracing::warn!(error = phrase(&error), "a staged file stays behind");
-        }
+        files::clear_staged(&self.target);
         let changed = match files::inspect(path)? {
             Found::Nothing | Found::Directory => return Ok(None),
             Found::File(print) => self.seen != Some(print) && !self.is_as_placed(path),
             Found::Other(_) => true,
         };
-        let aside = if changed { files::set_aside(&self.target).ok() } else { None };
+        let aside = if changed { aside::set_aside(&self.target).ok() } else { None };
         if aside.is_none() {
             files::remove(path)?;
         }

@@ -15,6 +15,7 @@
 //!   is set. What somebody changed is saved in the state directory before it goes.
 //! - Readers find a whole file or none.
 
+mod aside;
 mod clean;
 mod contest;
 mod digest;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use conclave_core::ids::{ElectionName, NodeName, Token};
 
+use crate::aside;
 use crate::digest::Digest;
 use crate::error::{FileError, phrase};
 use crate::event::Damage;
@@ -131,11 +132,7 @@ impl RoleFile {
             return Ok(Written::Same);
         }
         files::stage(&self.target.staged(), &record.to_json(), MODE)?;
-        if !self.slot.as_ref().is_some_and(|slot| slot.open()) {
-            files::remove(&self.target.staged())?;
-            return Ok(Written::Closed);
-        }
-        self.put(record, damage)
+        self.put(record, damage, true)
     }
 
     /// Makes it say that this node does not lead, and who does. Only after [`reset`](Self::reset)
@@ -156,16 +153,14 @@ impl RoleFile {
         }
         files::create_staging(self.target.dir())?;
         files::stage(&self.target.staged(), &record.to_json(), MODE)?;
-        self.put(record, damage)
+        self.put(record, damage, false)
     }
 
     /// Withdraws `leader`: a rename of the file that waits, or, without it, a removal, since a
     /// missing file means standby. The caller syncs the directory and then
     /// [`release`](Self::release)s.
     pub(crate) fn reset(&mut self) -> Result<(), FileError> {
-        if let Err(error) = files::remove(&self.target.staged()) {
-            tracing::warn!(error = phrase(&error), "a staged file stays behind");
-        }
+        files::clear_staged(&self.target);
         if files::inspect(self.target.path())? == Found::Directory {
             return Ok(());
         }
@@ -217,13 +212,21 @@ impl RoleFile {
         })
     }
 
+    /// With `gated`, only while the gate is open: before anything is touched, and again with
+    /// nothing but the rename to come.
     fn put(
         &mut self,
         record: RoleRecord,
         damage: Option<Damage>,
+        gated: bool,
     ) -> Result<Written, RoleFileError> {
-        if damage == Some(Damage::Changed) {
+        let closed = |role: &Self| gated && !role.slot.as_ref().is_some_and(|slot| slot.open());
+        if damage == Some(Damage::Changed) && !closed(self) {
             self.keep_aside();
+        }
+        if closed(self) {
+            files::clear_staged(&self.target);
+            return Ok(Written::Closed);
         }
         files::rename(&self.target.staged(), self.target.path())?;
         files::sync_dir(self.target.dir())?;
@@ -233,7 +236,7 @@ impl RoleFile {
 
     /// The content is ours to write again in any case; what somebody made of it is kept if it can be.
     fn keep_aside(&mut self) {
-        match files::keep_aside(&self.target) {
+        match aside::keep_aside(&self.target) {
             Ok(aside) => self.asides.push(aside),
             Err(error) => tracing::warn!(error = phrase(&error), "a changed role file is lost"),
         }

@@ -9,6 +9,7 @@ use conclave_core::record::Attributes;
 
 use crate::error::ManifestsError;
 use crate::files::Target;
+use crate::ledger::{LedgerEntry, LedgerFile};
 
 /// Everything that the manifest loop needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -82,6 +83,18 @@ pub struct ElectionManifests {
     pub directories: Vec<ManifestDirectory>,
     /// Where the role file is kept, if the election has one.
     pub role_file: Option<PathBuf>,
+}
+
+impl ElectionManifests {
+    /// Whether only the term's holder may have what the ledger names: then, or by the
+    /// configuration that has come since.
+    pub(crate) fn is_exclusive(&self, entry: &LedgerEntry) -> bool {
+        let LedgerFile::Manifest(name) = &entry.file else { return true };
+        let files = self.files.iter().filter(|file| file.name == *name).map(|file| file.handling);
+        let there = |d: &&ManifestDirectory| Some(&*d.destination) == entry.path.parent();
+        let directories = self.directories.iter().filter(there).map(|d| d.handling);
+        entry.exclusive || files.chain(directories).any(|handling| handling.exclusive)
+    }
 }
 
 /// How manifests are handled.

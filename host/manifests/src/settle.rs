@@ -2,16 +2,17 @@
 //! then do it: claim, stage, ask the gate, rename.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conclave_core::ids::{NodeName, Token};
 
+use crate::aside;
 use crate::contest::{Contest, Problem, Stand};
 use crate::error::{FileError, phrase};
 use crate::event::{Alarm, Damage, ManifestEvent};
-use crate::files::{self, Found, Target};
+use crate::files::{self, Fingerprint, Found, Target};
 use crate::gate::{Effect, Gate, GateError, Slot};
 use crate::held::{Condition, Held};
 use crate::ledger::{LedgerEntry, LedgerError, LedgerFile};
@@ -31,7 +32,7 @@ pub(crate) struct Tools<'a> {
     /// How long a failure to place counts against the node after it stopped leading.
     pub(crate) grudge: Duration,
     /// Paths to strike out of the ledger.
-    pub(crate) forget: Vec<PathBuf>,
+    pub(crate) forget: BTreeSet<PathBuf>,
     /// Files that were set aside, to be saved.
     pub(crate) asides: Vec<(PathBuf, Target)>,
 }
@@ -189,7 +190,7 @@ impl Contest {
         let (cause, aside) = match self.held.get_mut(target.path()) {
             None => match found {
                 Found::Nothing => (Cause::New, false),
-                Found::File(print) if stands_already(&target, print.mode(), &content) => {
+                Found::File(print) if stands_already(&target, &print, &content) => {
                     (Cause::Keep, false)
                 }
                 _ => (Cause::New, true),
@@ -380,7 +381,7 @@ impl Contest {
             if !slot.is_some_and(|slot| slot.open()) {
                 return Err(StepError::Closed);
             }
-            let aside = files::keep_aside(&step.target)?;
+            let aside = aside::keep_aside(&step.target)?;
             tools.asides.push((aside, step.target.clone()));
         }
         if !slot.is_some_and(|slot| slot.open()) {
@@ -407,16 +408,14 @@ impl Contest {
 
     /// Takes back what was prepared for a file that did not get into place.
     fn drop_step(&mut self, step: Step, tools: &mut Tools<'_>) {
-        if let Err(error) = files::remove(&step.target.staged()) {
-            tracing::warn!(error = phrase(&error), "a staged file stays behind");
-        }
+        files::clear_staged(&step.target);
         let path = step.target.path();
         match (self.held.get_mut(path), step.slot) {
             // What is in place stays watched over.
             (Some(held), Some(slot)) => held.slot = Some(slot),
             (Some(_), None) => {}
             (None, slot) => {
-                tools.forget.push(path.to_owned());
+                tools.forget.insert(path.to_owned());
                 if slot.is_some_and(|slot| !release(&*slot)) {
                     tracing::warn!(path = %path.display(), "the guard keeps its watch");
                 }
@@ -505,7 +504,7 @@ impl Contest {
 
 fn rename(step: &Step, tools: &mut Tools<'_>) -> Result<(), FileError> {
     if step.aside {
-        let aside = files::keep_aside(&step.target)?;
+        let aside = aside::keep_aside(&step.target)?;
         tools.asides.push((aside, step.target.clone()));
     }
     files::rename(&step.target.staged(), step.target.path())
@@ -522,27 +521,10 @@ fn foreign(found: Found, ours: bool) -> Option<&'static str> {
     }
 }
 
-fn stands_already(target: &Target, mode: u32, content: &Content) -> bool {
+/// A file with a second name could be changed under that, half by half.
+fn stands_already(target: &Target, print: &Fingerprint, content: &Content) -> bool {
     let limit = content.bytes.len() as u64 + 1;
-    mode == content.mode
+    print.mode() == content.mode
+        && print.is_alone()
         && files::read(target.path(), limit).is_ok_and(|(bytes, _)| bytes == content.bytes)
-}
-
-/// Brings what was set aside to the state directory; what cannot be saved stays where it is.
-pub(crate) fn save(asides: Vec<(PathBuf, Target)>, state_dir: &Path) {
-    for (aside, target) in asides {
-        match files::save(&aside, &target, state_dir) {
-            Ok(saved) => {
-                tracing::warn!(
-                    path = %target.path().display(),
-                    saved = %saved.display(),
-                    "a file that somebody changed was saved"
-                );
-            }
-            Err(error) => {
-                let kept = aside.display();
-                tracing::error!(error = phrase(&error), %kept, "a changed file could not be saved");
-            }
-        }
-    }
 }

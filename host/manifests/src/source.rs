@@ -160,7 +160,7 @@ fn is_fresh(meta: &fs::Metadata) -> bool {
 }
 
 /// Reads a file whole, again if it changed meanwhile.
-fn read_stable(path: &Path) -> Result<(Vec<u8>, Fingerprint), SourceError> {
+pub(crate) fn read_stable(path: &Path) -> Result<(Vec<u8>, Fingerprint), SourceError> {
     for _ in 0..ATTEMPTS {
         let mut file = open(path)?;
         let before = state(&file, path)?;

@@ -126,7 +126,7 @@ impl Contest {
                 failures.push((path, "the guard is still withdrawing it".to_owned()));
             } else {
                 self.held.remove(&path);
-                tools.forget.push(path);
+                tools.forget.insert(path);
             }
         }
         self.fail(failures)
@@ -169,7 +169,7 @@ impl Contest {
         if patiently(|| role.release()) {
             let target = role.target.clone();
             tools.asides.extend(role.asides.drain(..).map(|aside| (aside, target.clone())));
-            tools.forget.push(path);
+            tools.forget.insert(path);
         } else {
             failures.push((path, "the guard is still resetting it".to_owned()));
         }

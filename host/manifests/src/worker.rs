@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use conclave_core::ids::{ElectionName, NodeName, OpId, Token};
 use conclave_core::view::Placement;
 
+use crate::aside;
 use crate::contest::{Contest, Report, Stand};
 use crate::error::phrase;
 use crate::event::{EventSink, ManifestEvent};
 use crate::files;
 use crate::gate::Gate;
 use crate::ledger::Ledger;
-use crate::settle::{Plan, Tools, save};
+use crate::settle::{Plan, Tools};
 use crate::watch::{Change, Watcher};
 
 /// How many elections are placed between two looks at the queue, lest a withdrawal wait behind a
@@ -101,6 +102,7 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
+        self.contests.values_mut().for_each(Contest::look_back);
         loop {
             if Instant::now() >= self.next_rescan {
                 self.rescan();
@@ -160,7 +162,11 @@ impl Worker {
                 election
             }
             Message::Place { election, placements } => {
-                self.with(&election, |contest| contest.place(placements));
+                self.with(&election, |contest| {
+                    contest.place(placements);
+                    // Perhaps this answer can be carried out.
+                    contest.failed = None;
+                });
                 election
             }
             Message::Prepare { election, token } => {
@@ -262,6 +268,11 @@ impl Worker {
             }
         }
         self.enter(&mut plans);
+        for entry in plans.iter().flat_map(|(_, plan)| &plan.entries) {
+            // What went a moment ago comes back.
+            self.left.forget.remove(&entry.path);
+            tools.forget.remove(&entry.path);
+        }
         let overdue = now.saturating_duration_since(self.started) >= shared.rescan;
         for (election, mut plan) in plans {
             if let Some(contest) = self.contests.get_mut(&election) {
@@ -298,7 +309,7 @@ fn tools(shared: &Shared) -> Tools<'_> {
         gate: &*shared.gate,
         emit: &*shared.emit,
         grudge: shared.rescan * 2,
-        forget: Vec::new(),
+        forget: BTreeSet::new(),
         asides: Vec::new(),
     }
 }
@@ -306,7 +317,7 @@ fn tools(shared: &Shared) -> Tools<'_> {
 /// What can wait until the effects are settled: no withdrawal waits for it.
 #[derive(Default)]
 struct Leftovers {
-    forget: Vec<PathBuf>,
+    forget: BTreeSet<PathBuf>,
     asides: Vec<(PathBuf, files::Target)>,
 }
 
@@ -318,8 +329,8 @@ impl Leftovers {
 
     /// A ledger that names too much costs the next start a look.
     fn clear_up(&mut self, shared: &Shared) {
-        save(std::mem::take(&mut self.asides), &shared.state_dir);
-        let forget = std::mem::take(&mut self.forget);
+        aside::save_all(std::mem::take(&mut self.asides), &shared.state_dir);
+        let forget: Vec<PathBuf> = std::mem::take(&mut self.forget).into_iter().collect();
         if !forget.is_empty()
             && let Err(error) = shared.ledger.forget(&forget)
         {

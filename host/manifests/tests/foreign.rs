@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use common::{Node, eventually, inode, pod};
-use conclave_manifests::{Alarm, Handling, ManifestEvent, Start};
+use common::{ELECTION, Node, eventually, inode, pod, role};
+use conclave_manifests::{Alarm, Handling, ManifestEvent, RoleWord, Start};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 #[test]
@@ -151,4 +151,47 @@ fn with_adopt_a_stale_file_is_removed_on_a_standby_and_replaced_on_the_leader() 
     assert_eq!(node.ledger_paths(), [node.dst("a")]);
     assert_eq!(a.withdraw(), Ok(()));
     assert!(node.placed().is_empty());
+}
+
+#[test]
+fn two_manifests_do_not_fight_over_a_destination() {
+    // A file of the source directory arrives where a manifest that is named goes, or a role file.
+    for (taken, new) in [("a.yaml", "a"), ("role.json", "role")] {
+        let mut node = Node::empty();
+        let other = node.dir.path().join("other.yaml");
+        fs::write(&other, pod("named")).unwrap();
+        node.add("a", Handling::default());
+        node.election().files[0].source = other;
+        let role_file = node.add_role_file();
+        node.add_directory(Handling::default());
+        fs::write(node.src("b"), pod("b")).unwrap();
+        let mut a = node.run();
+        a.lead_and_wait(7);
+        let late = node.dir.path().join("src").join(taken);
+        fs::write(&late, pod(new)).unwrap();
+        a.wait_until_degraded(&format!("{taken} in"));
+        a.manifests.place(&ELECTION.into(), a.all()).unwrap();
+        a.lead(7);
+        assert_eq!(fs::read_to_string(node.dst("a")).unwrap(), pod("named"));
+        assert_eq!(role(&role_file).role, RoleWord::Leader);
+        let fought = |event: &ManifestEvent| {
+            matches!(event, ManifestEvent::Replaced { .. } | ManifestEvent::Repaired { .. })
+        };
+        a.end_and_look(|seen| assert!(!seen.iter().any(fought), "{seen:?}"));
+    }
+}
+
+/// An edit of the source in place would show at the destination half by half.
+#[test]
+fn a_second_name_of_the_source_is_no_copy_of_it() {
+    let mut node = Node::with(&["a"]);
+    node.handle(|handling| handling.adopt = true);
+    let (mut a, _) = node.start(Start::Adopt);
+    a.wait_for_sources();
+    fs::hard_link(node.src("a"), node.dst("a")).unwrap();
+    a.lead_and_wait(7);
+    assert_ne!(inode(&node.dst("a")), inode(&node.src("a")));
+    assert_eq!(fs::read_to_string(node.dst("a")).unwrap(), pod("a"));
+    assert_eq!(a.withdraw(), Ok(()));
+    assert!(node.src("a").exists());
 }

@@ -4,8 +4,10 @@ mod common;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use common::{ELECTION, Node, eventually, inode, names, pod, replace, run};
 use conclave_core::ids::{OpId, Token};
@@ -370,4 +372,27 @@ fn the_staging_directory_is_all_that_is_added() {
     assert_eq!(names(&node.dir.path().join("dst")), [".conclave", "a.yaml"]);
     assert!(node.staged().is_empty());
     assert_eq!(names(&node.dir.path().join("src")), ["a.yaml"]);
+}
+
+#[test]
+fn what_comes_back_in_the_same_breath_stays_in_the_ledger() {
+    let node = Node::with(&["a"]);
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    // Until all is said, the first placing waits at the gate.
+    let hold = move |_: &Path, _: &Path| {
+        // Nothing is ever sent: it waits for the other end to go.
+        let _ = wait.lock().unwrap().recv();
+    };
+    *node.gate.on_ask.lock().unwrap() = Some(Arc::new(hold));
+    let mut a = node.run();
+    a.lead(7);
+    eventually("the claim", || !node.gate.claims.lock().unwrap().is_empty());
+    a.manifests.withdraw(&ELECTION.into(), OpId(1));
+    a.lead(8);
+    drop(go);
+    a.wait_until_placed(8);
+    a.end();
+    assert_eq!(node.placed(), ["a.yaml"]);
+    assert_eq!(node.ledger_paths(), [node.dst("a")]);
 }

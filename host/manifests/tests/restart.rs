@@ -3,11 +3,13 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use common::{ELECTION, Node, eventually, inode, pod, replace};
 use conclave_core::ids::OpId;
 use conclave_manifests::{CleanReport, Handling, ManifestEvent, Start};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const NOTHING: [&Path; 0] = [];
 
@@ -180,4 +182,85 @@ fn a_damaged_ledger_is_kept_and_what_is_surely_ours_is_withdrawn() {
         assert!(common::names(&node.settings.state_dir).iter().any(kept));
         a.end();
     }
+}
+
+#[test]
+fn after_damage_to_the_ledger_a_source_directorys_copies_are_surely_ours_too() {
+    let mut node = Node::empty();
+    node.add_directory(Handling::default());
+    for name in ["copy", "changed"] {
+        fs::write(node.src(name), pod(name)).unwrap();
+    }
+    let mut a = node.run();
+    a.lead_and_wait(7);
+    a.end();
+    fs::write(node.dst("changed"), "by hand").unwrap();
+    fs::write(node.state("ledger.json"), "").unwrap();
+    let (a, report) = node.start(Start::Fresh);
+    assert_eq!(report.withdrawn, [node.dst("copy")]);
+    assert_eq!(report.doubtful, [node.dst("changed")]);
+    assert_eq!(node.placed(), ["changed.yaml"]);
+    a.end();
+}
+
+#[test]
+fn what_has_become_exclusive_goes_at_the_start() {
+    let mut node = Node::with(&["a"]);
+    node.handle(|handling| handling.exclusive = false);
+    let a = node.run();
+    a.follow();
+    eventually("it runs", || node.placed() == ["a.yaml"]);
+    a.end();
+    node.handle(|handling| handling.exclusive = true);
+    let (mut a, report) = node.start(Start::Fresh);
+    assert_eq!(report.withdrawn, [node.dst("a")]);
+    assert!(node.placed().is_empty());
+    a.wait_for_sources();
+    a.lead_and_wait(7);
+    a.end();
+}
+
+/// Nobody writes into the pipe, so that whoever reads it waits for ever: as with a source on a
+/// disk that hangs.
+#[test]
+fn a_stale_file_goes_at_the_start_whatever_its_source_does() {
+    let mut node = Node::with(&["a"]);
+    node.handle(|handling| handling.adopt = true);
+    fs::write(node.dst("a"), "stale").unwrap();
+    fs::remove_file(node.src("a")).unwrap();
+    mknodat(CWD, node.src("a"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let (a, report) = node.start(Start::Fresh);
+    assert_eq!(report.withdrawn, [node.dst("a")]);
+    assert_eq!(node.saved(), ["stale"]);
+    a.end();
+}
+
+#[test]
+fn cleaning_follows_no_link_in_place_of_the_staging_directory() {
+    let mut node = Node::with(&["a"]);
+    node.add_directory(Handling::default());
+    let elsewhere = node.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let theirs = ["a.yaml.staged", "b.yaml.prepared", "c.yaml.17.changed"];
+    for name in theirs {
+        fs::write(elsewhere.join(name), "untouched").unwrap();
+    }
+    symlink(&elsewhere, node.dir.path().join("dst/.conclave")).unwrap();
+    let (a, _) = node.start(Start::Fresh);
+    a.end();
+    assert_eq!(common::names(&elsewhere), theirs);
+    assert!(node.saved().is_empty());
+}
+
+#[test]
+fn what_was_set_aside_and_not_saved_is_saved_by_the_next_life() {
+    let node = died_leading(&["a"]);
+    let staging = node.dir.path().join("dst/.conclave");
+    fs::write(staging.join("a.yaml.17.changed"), "by hand").unwrap();
+    // Not one of ours.
+    fs::write(staging.join("b.yaml.17.changed"), "another daemon's").unwrap();
+    let (a, _) = node.start(Start::Fresh);
+    a.end();
+    assert_eq!(node.saved(), ["by hand"]);
+    assert_eq!(node.staged(), ["b.yaml.17.changed"]);
 }

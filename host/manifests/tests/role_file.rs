@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use common::{ELECTION, Node, eventually, inode, role};
 use conclave_core::ids::Token;
@@ -179,4 +179,39 @@ fn an_election_may_have_nothing_but_a_role_file() {
     assert_eq!(role(&path).role, RoleWord::Leader);
     assert_eq!(a.withdraw(), Ok(()));
     assert_eq!(role(&path).role, RoleWord::Standby);
+}
+
+#[test]
+fn the_gate_is_asked_last_when_it_is_repaired() {
+    let (node, path) = node();
+    let mut a = node.run();
+    a.lead_and_wait(7);
+    let staging = path.parent().unwrap().join(".conclave");
+    let asked = Arc::new(AtomicBool::new(false));
+    *node.gate.on_ask.lock().unwrap() = Some(Arc::new({
+        let (path, asked) = (path.clone(), Arc::clone(&asked));
+        move |destination, _| {
+            // What somebody made of it has been put by: only the rename is left to do.
+            let aside = common::names(&staging).iter().any(|name| name.ends_with(".changed"));
+            if destination == path && aside {
+                asked.store(true, SeqCst);
+            }
+        }
+    }));
+    fs::write(&path, "by hand").unwrap();
+    a.wait_for_repair(&path);
+    assert!(asked.load(SeqCst));
+}
+
+#[test]
+fn one_that_was_changed_is_saved_before_a_start_resets_it() {
+    let (node, path) = node();
+    let mut a = node.run();
+    a.lead_and_wait(7);
+    a.end();
+    fs::write(&path, "by hand").unwrap();
+    let (a, _) = node.start(Start::Fresh);
+    assert_eq!(role(&path).role, RoleWord::Standby);
+    assert_eq!(node.saved(), ["by hand"]);
+    a.end();
 }

@@ -403,3 +403,39 @@ fn inside_a_full_disk() {
     assert_eq!(a.withdraw(), Ok(()));
     assert!(node.placed().is_empty());
 }
+
+#[test]
+fn a_node_that_failed_to_place_does_not_take_the_next_term_at_once() {
+    let mut node = Node::with(&["a"]);
+    node.settings.rescan = Duration::from_secs(3);
+    let mut a = node.run();
+    a.wait_until_fit();
+    // A staged file cannot be made: something stands in its place that cannot be removed.
+    let staged = node.dir.path().join("dst/.conclave/a.yaml.staged");
+    fs::create_dir(&staged).unwrap();
+    a.lead(7);
+    a.wait_until_not_placed();
+    a.wait_until_unfit("a.yaml.staged");
+    fs::remove_dir(&staged).unwrap();
+    assert_eq!(a.withdraw(), Ok(()));
+    a.follow();
+    // The first answer comes from the round that heard of it, the second from the next.
+    assert_eq!(a.withdraw(), Ok(()));
+    assert_eq!(a.withdraw(), Ok(()));
+    assert!(a.fitness.as_ref().is_some_and(|fitness| !fitness.fit), "not while it is fresh");
+    a.wait_until_fit();
+}
+
+#[test]
+fn a_directory_that_takes_no_new_names_makes_unfit() {
+    obey_permissions();
+    let node = restless(&["a"]);
+    let dst = node.dir.path().join("dst");
+    let mut a = node.run();
+    a.wait_until_fit();
+    // What is inside its staging directory is not concerned.
+    set_mode(&dst, 0o555);
+    a.wait_until_unfit("Permission denied");
+    set_mode(&dst, 0o755);
+    a.wait_until_fit();
+}

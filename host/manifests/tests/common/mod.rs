@@ -356,6 +356,13 @@ impl Loop {
         })
     }
 
+    /// Ends this life in order, and looks at all that was reported in it.
+    pub(crate) fn end_and_look(mut self, look: impl Fn(&[ManifestEvent])) {
+        assert!(self.manifests.stop(PATIENCE), "the threads end");
+        self.seen.extend(self.events.try_iter());
+        look(&self.seen);
+    }
+
     /// Ends this life in order; what is in place stays.
     pub(crate) fn end(self) {
         assert!(self.manifests.stop(PATIENCE), "the threads end");
