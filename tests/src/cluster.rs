@@ -29,11 +29,13 @@ pub struct Plan {
     pub members: usize,
     /// The nodes' TTL, as in their configuration.
     pub ttl: &'static str,
+    /// Whether each node's static-pod directory is a disk of its own, which can be frozen.
+    pub disks: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { version: Version::V3_4, members: 1, ttl: "2s" }
+        Plan { version: Version::V3_4, members: 1, ttl: "2s", disks: false }
     }
 }
 
@@ -89,6 +91,9 @@ impl Cluster {
             let mut node = control_plane_node(name, NAME, &endpoints)?;
             node.config()["timings"]["ttl"] = json!(plan.ttl);
             differ(&mut node)?;
+            if plan.disks {
+                node.have_a_disk()?;
+            }
             nodes.push(node);
             links.push(mine);
         }
@@ -224,6 +229,32 @@ impl Cluster {
                 Ok(Term { key: entry.key, token: entry.created, record })
             })
             .transpose()
+    }
+
+    /// A node's candidacy, as it stands in the store.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer, or there is none.
+    pub fn candidacy(&self, name: &str) -> Result<Value> {
+        self.record(&format!("candidates/{ELECTION}/{name}"))
+    }
+
+    /// What history says of the end of a term.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer, or the term has not ended.
+    pub fn ending(&self, token: u64) -> Result<Value> {
+        self.record(&format!("history/{ELECTION}/{token:020}"))
+    }
+
+    fn record(&self, key: &str) -> Result<Value> {
+        let key = format!("/conclave/{NAME}/{key}");
+        let mut found = Gateway::connect(self.etcd[0].address())?.list(&key)?.into_iter();
+        let entry = found.find(|entry| entry.key == key);
+        let entry = entry.with_context(|| format!("no key {key}"))?;
+        serde_json::from_slice(&entry.value).with_context(|| format!("the record of {key}"))
     }
 
     /// Asks for the standing term to be handed to a node, as an operator does.

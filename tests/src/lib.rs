@@ -14,6 +14,7 @@ pub mod base64;
 pub mod binary;
 pub mod chaos;
 pub mod cluster;
+pub mod disk;
 pub mod etcd;
 pub mod eventually;
 pub mod gateway;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::process::{Pid, Process, Signal, alive, send};
 use crate::{PATIENCE, binary, eventually, pod, scratch};
 
@@ -25,6 +26,8 @@ pub struct Node {
     /// Earlier guards; what they left running is for the next one to deal with, not for us.
     past: Vec<Process>,
     name: String,
+    /// Gone before the directory that it is in.
+    disk: Option<Disk>,
     dir: TempDir,
     destinations: PathBuf,
     config: Value,
@@ -43,8 +46,8 @@ impl Node {
             fs::create_dir(dir.path().join(directory))?;
         }
         let destinations = dir.path().join("dst");
-        let (name, past) = (name.to_owned(), Vec::new());
-        let mut node = Node { name, dir, destinations, config, process: None, past };
+        let (name, process, past) = (name.to_owned(), None, Vec::new());
+        let mut node = Node { process, past, name, disk: None, dir, destinations, config };
         node.config["node"]["name"] = json!(node.name);
         node.config["state_directory"] = json!("state");
         Ok(node)
@@ -79,6 +82,25 @@ impl Node {
             *destination = json!(directory.join(file.unwrap_or_default()));
         }
         self.destinations = directory.to_owned();
+    }
+
+    /// Makes the static-pod directory a disk of its own. To be done while it is empty.
+    ///
+    /// # Errors
+    ///
+    /// When this machine does not allow it.
+    pub fn have_a_disk(&mut self) -> Result<()> {
+        self.disk = Some(Disk::at(&self.destinations())?);
+        Ok(())
+    }
+
+    /// The disk of the static-pod directory.
+    ///
+    /// # Errors
+    ///
+    /// When it has none of its own.
+    pub fn disk(&self) -> Result<&Disk> {
+        self.disk.as_ref().with_context(|| format!("{} has no disk of its own", self.name))
     }
 
     /// The configuration, to be changed before the next start.

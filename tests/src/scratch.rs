@@ -4,7 +4,8 @@
 //! process itself is killed (a time limit, an interrupt), so the first use of either starts a
 //! janitor: a shell that does nothing until the test process is gone, then ends every process
 //! that carries this run's mark in its environment, unmounts what is mounted in the run's directory
-//! (thawed first: nobody ends while a frozen disk holds him) and removes it.
+//! (thawed first: nobody ends while a frozen disk holds him) and removes it, with what is marked
+//! immutable in it.
 
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
@@ -29,7 +30,7 @@ for environ in /proc/[0-9]*/environ; do
   fi
 done
 for point in $(mounts "$2"); do umount --lazy "$point"; done
-rm -rf "$2"
+rm -rf "$2" 2>/dev/null || { chattr -R -f -i "$2"; rm -rf "$2"; }
 "#;
 
 struct Run {

@@ -251,10 +251,12 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::of("put in place", to))
 }
 
-/// Removes a file or link; that there is none is fine.
+/// Removes a file or link; that there is none is fine, and a read-only file system does not say so.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
-        Err(error) if !is_absent(&error) => Err(FileError::of("remove", path)(error)),
+        Err(error) if !is_absent(&error) && !matches!(inspect(path), Ok(Found::Nothing)) => {
+            Err(FileError::of("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

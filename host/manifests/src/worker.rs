@@ -207,7 +207,8 @@ impl Worker {
         let mut tools = tools(&shared);
         let result = contest.withdraw(&mut tools);
         if let Err(reason) = &result {
-            tracing::error!(%election, reason, "cannot withdraw");
+            // Whoever asked says it aloud, and not again at every attempt.
+            tracing::debug!(%election, reason, "cannot withdraw");
         }
         (shared.emit)(ManifestEvent::Withdrawn { op, election: election.clone(), result });
         self.left.add(tools);

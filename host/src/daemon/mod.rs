@@ -29,6 +29,7 @@ mod shell;
 mod start;
 mod stops;
 pub mod stores;
+mod stuck;
 
 pub(crate) use cleaning::withdraw_left;
 pub use policies::{BUILT_IN, Binding, PolicySet};

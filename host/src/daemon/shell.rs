@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, AsRawFd};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::status::Phase;
 use conclave_core::view::Placement;
 use conclave_core::{
-    Action, Core, ElectionName, Event, Exit, Notice, Now, OpId, Outcome, Request, Revision,
-    SessionId, Time, Token,
+    Action, Core, ElectionName, Event, Exit, Now, OpId, Outcome, Request, Revision, SessionId,
+    Time, Token,
 };
 use conclave_guard::{Attached, BootTimer, Clock, GuardState, Reading, SlotId};
 use conclave_manifests::{ManifestEvent, Manifests};
@@ -28,13 +27,13 @@ use crate::daemon::asking::Failing;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
-use crate::daemon::notices;
 use crate::daemon::phrase::phrase;
 use crate::daemon::placing::{Ahead, Places, Wish};
 use crate::daemon::policies::PolicySet;
 use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
 use crate::daemon::stops::{Ask, Stops};
+use crate::daemon::stuck::{HANGS_AFTER, Stuck};
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -71,6 +70,8 @@ pub(crate) enum Input {
     Placed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
     /// A policy that failed is to be asked again.
     AskAnew(ElectionName),
+    /// Time has passed since this withdrawal began.
+    WithdrawalOverdue { op: OpId, election: ElectionName },
 }
 
 /// Has the runtime wait on a descriptor.
@@ -113,7 +114,7 @@ pub(crate) struct Shell {
     /// The guard does not watch over this daemon any more.
     pub(crate) unwatched: bool,
     pub(crate) ended: Option<Ended>,
-    pub(crate) stuck_told: BTreeMap<ElectionName, String>,
+    pub(crate) stuck: Stuck,
 }
 
 impl Shell {
@@ -248,6 +249,10 @@ impl Shell {
                 self.places.keep_ahead(&election, number, ahead);
                 None
             }
+            Input::WithdrawalOverdue { op, election } => {
+                self.stuck.overdue(&election, op);
+                None
+            }
             Input::Placed { election, number, result } => {
                 self.placed(&election, number, result);
                 None
@@ -337,6 +342,7 @@ impl Shell {
                 None
             }
             ManifestEvent::Withdrawn { op, election, result } => {
+                self.stuck.returned(&election, op);
                 if result.is_ok() {
                     info!(%election, "exclusive effects withdrawn");
                     if let Some(slots) = self.adopted.get(&election) {
@@ -431,9 +437,16 @@ impl Shell {
             Action::Withdraw { op, election } => {
                 self.want(&election, Wish::Withdraw);
                 self.manifests.withdraw(&election, op);
+                self.stuck.withdrawing(&election, op);
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(HANGS_AFTER).await;
+                    // A loop that has ended has nothing stuck.
+                    let _ = inputs.send(Input::WithdrawalOverdue { op, election });
+                });
             }
             Action::StopCheck { op, election } => self.stop_check(op, &election),
-            Action::Notice(notice) => self.notice(&notice),
+            Action::Notice(notice) => self.stuck.notice(&notice),
             Action::Exit(exit) => {
                 self.ended = Some(match exit {
                     // A guard that comes back to life is to start another.
@@ -507,43 +520,6 @@ impl Shell {
                 },
             };
             promise.keep(answer(stopped));
-        });
-    }
-
-    fn notice(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Stuck { election, reason, .. } => {
-                let told = self.stuck_told.insert(election.clone(), reason.clone());
-                if told.as_ref() == Some(reason) {
-                    return; // tried again, the same is in the way
-                }
-                notices::log(notice);
-                self.run_on_stuck(election, reason);
-            }
-            Notice::Unstuck { election } => {
-                self.stuck_told.remove(election);
-                notices::log(notice);
-            }
-            _ => notices::log(notice),
-        }
-    }
-
-    fn run_on_stuck(&self, election: &ElectionName, reason: &str) {
-        let found = self.config.elections.iter().find(|e| e.name == *election);
-        let Some(command) = found.and_then(|e| e.on_stuck.clone()) else { return };
-        let Some((program, arguments)) = command.split_first() else { return };
-        let (program, election) = (program.clone(), election.clone());
-        let mut command = Command::new(&program);
-        command
-            .args(arguments)
-            .env("CONCLAVE_ELECTION", election.as_str())
-            .env("CONCLAVE_NODE", self.config.node.name.as_str())
-            .env("CONCLAVE_REASON", reason)
-            .stdin(Stdio::null());
-        // The disk that the term is stuck on may be the program's too: even starting it can hang.
-        tokio::task::spawn_blocking(move || match command.status() {
-            Err(error) => error!(%election, program, %error, "cannot run the on_stuck command"),
-            Ok(status) => warn!(%election, %status, "the on_stuck command ended"),
         });
     }
 }

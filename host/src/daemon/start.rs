@@ -34,6 +34,7 @@ use crate::daemon::policies::PolicySet;
 use crate::daemon::shell::{Input, Shell};
 use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
+use crate::daemon::stuck::Stuck;
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
 const COMPILE_LIMIT: Duration = Duration::from_secs(30);
@@ -216,7 +217,7 @@ impl Life {
             other_store: None,
             unwatched: false,
             ended: None,
-            stuck_told: BTreeMap::new(),
+            stuck: Stuck::new(&config),
             config,
         };
         Ok((shell, first))

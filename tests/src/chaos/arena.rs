@@ -58,7 +58,7 @@ impl Arena {
     pub fn start(design: &Design) -> Result<Self> {
         let mut disks = Vec::new();
         let ttl: &'static str = format!("{}ms", design.ttl.as_millis()).leak();
-        let plan = Plan { version: design.version, members: MEMBERS, ttl };
+        let plan = Plan { version: design.version, members: MEMBERS, ttl, disks: false };
         let names = &NAMES[..design.nodes];
         let mut cluster = Cluster::prepare_with(names, &plan, |node| {
             furnish(node)?;
