@@ -14,19 +14,16 @@ const LONGEST_STATUS_LINE: u64 = 1024;
 /// Why a page has no status.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
-    #[error("cannot connect")]
-    Connect(#[source] io::Error),
     #[error("the connection broke")]
     Broken(#[source] io::Error),
     #[error("the answer is not HTTP")]
     NotHttp,
 }
 
-/// Asks for a page and returns the status of the answer.
-pub(super) async fn get(target: &HttpTarget) -> Result<u16, Failure> {
+/// Asks a server for a page and returns the status of the answer. A redirection is a status like
+/// any other: it is not followed.
+pub(super) async fn get(mut stream: TcpStream, target: &HttpTarget) -> Result<u16, Failure> {
     let server = &target.server;
-    let stream = TcpStream::connect((server.host.as_str(), server.port));
-    let mut stream = stream.await.map_err(Failure::Connect)?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: conclave\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         target.path

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -149,8 +150,9 @@ pub(super) enum Look {
 
 /// Looks at one thing again and again.
 ///
-/// A file, and a command's program, can be on a disk that hangs, and then so does the thread that
-/// looks. One that hangs is enough: no other is started before it comes back.
+/// A file, and a command's program, can be on a disk that hangs, and a host's name be known to
+/// nobody within reach; then the thread that looks hangs too. One that hangs is enough: no other is
+/// started before it comes back.
 #[derive(Debug)]
 pub(super) struct Looker {
     probe: Probe,
@@ -169,8 +171,11 @@ impl Looker {
             match &self.probe {
                 // It has a process to end and keeps the limit itself.
                 Probe::Command(arguments) => self.command(arguments, limit).await,
-                Probe::Tcp(address) => tcp(address).await,
-                Probe::Http(target) => page(target).await,
+                Probe::Tcp(address) => match self.connect(address).await {
+                    Ok(_) => Look::Yes,
+                    Err(look) => look,
+                },
+                Probe::Http(target) => self.page(target).await,
                 Probe::File(path) => self.file(path.clone()).await,
             }
         };
@@ -184,7 +189,14 @@ impl Looker {
     /// otherwise. A page that says 503 is still being served: only a closed port will do.
     pub(super) async fn look_for_end(&self, limit: Duration) -> Result<(), String> {
         let look = match &self.probe {
-            Probe::Http(target) => Looker::new(Probe::Tcp(target.server.clone())).look(limit).await,
+            Probe::Http(target) => {
+                let connected = timeout(limit, self.connect(&target.server)).await;
+                match connected {
+                    Ok(Ok(_)) => Look::Yes,
+                    Ok(Err(look)) => look,
+                    Err(_) => no_answer(limit),
+                }
+            }
             _ => self.look(limit).await,
         };
         match (&self.probe, look) {
@@ -219,6 +231,33 @@ impl Looker {
             }
             Ok(Err(error)) => Look::Unclear(error.to_string()),
             Err(hangs) => hangs,
+        }
+    }
+
+    async fn connect(&self, to: &Address) -> Result<TcpStream, Look> {
+        connect_to_any(&self.resolve(to).await?).await
+    }
+
+    /// A host's addresses. Asking for a name can hang as a disk can: the servers that know it may
+    /// be out of reach.
+    pub(super) async fn resolve(&self, to: &Address) -> Result<Vec<SocketAddr>, Look> {
+        if let Ok(ip) = to.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, to.port)]);
+        }
+        let (host, port) = (to.host.clone(), to.port);
+        let found = self.apart(move || (host.as_str(), port).to_socket_addrs()).await?;
+        found.map(Iterator::collect).map_err(|error| Look::Unclear(error.to_string()))
+    }
+
+    async fn page(&self, target: &HttpTarget) -> Look {
+        let stream = match self.connect(&target.server).await {
+            Ok(stream) => stream,
+            Err(look) => return look,
+        };
+        match http::get(stream, target).await {
+            Ok(200..=299) => Look::Yes,
+            Ok(status) => Look::No(format!("HTTP status {status}")),
+            Err(failure) => Look::Unclear(failure.to_string()),
         }
     }
 
@@ -260,6 +299,23 @@ impl Looker {
     }
 }
 
+/// Connects to the first of a host's addresses that accepts. Only where every one of them refuses is
+/// it certain that nobody listens.
+pub(super) async fn connect_to_any(addresses: &[SocketAddr]) -> Result<TcpStream, Look> {
+    let mut answer = Look::Unclear("the host has no address".to_owned());
+    for (number, address) in addresses.iter().enumerate() {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
+                answer = Look::Unclear(error.to_string());
+            }
+            Err(error) if number == 0 => answer = Look::No(error.to_string()),
+            Err(_) => {}
+        }
+    }
+    Err(answer)
+}
+
 fn no_answer(limit: Duration) -> Look {
     Look::Unclear(format!("no answer within {}", humantime::format_duration(limit)))
 }
@@ -285,29 +341,5 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-async fn tcp(address: &Address) -> Look {
-    match TcpStream::connect((address.host.as_str(), address.port)).await {
-        Ok(_) => Look::Yes,
-        Err(error) => connect_failure(&error),
-    }
-}
-
-/// Only a refusal proves that nobody listens.
-fn connect_failure(error: &io::Error) -> Look {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Look::No(error.to_string()),
-        _ => Look::Unclear(error.to_string()),
-    }
-}
-
-async fn page(target: &HttpTarget) -> Look {
-    match http::get(target).await {
-        Ok(200..=299) => Look::Yes,
-        Ok(status) => Look::No(format!("HTTP status {status}")),
-        Err(http::Failure::Connect(error)) => connect_failure(&error),
-        Err(failure) => Look::Unclear(failure.to_string()),
     }
 }

@@ -13,7 +13,7 @@ use super::{FitnessCheck, StopCheck};
 /// A fitness check's judgement has changed, or stands for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Whose check.
+    /// For which election it counts.
     pub election: ElectionName,
     /// Its name.
     pub check: String,
@@ -29,21 +29,26 @@ pub struct Watch {
     _tasks: JoinSet<()>,
 }
 
-/// Repeats an election's fitness checks, each on its own schedule, and reports every change of a
-/// judgement. Each check reports once soon after the start, after its first look.
+/// Repeats fitness checks, each on its own schedule, and reports every change of a judgement to each
+/// of the elections that they count for. Each check reports once soon after the start, after its
+/// first look.
 pub fn watch(
-    election: &ElectionName,
+    elections: &[ElectionName],
     checks: &[FitnessCheck],
     reports: &UnboundedSender<Report>,
 ) -> Watch {
     let mut tasks = JoinSet::new();
     for check in checks {
-        tasks.spawn(repeat(election.clone(), check.clone(), reports.clone()));
+        tasks.spawn(repeat(elections.to_vec(), check.clone(), reports.clone()));
     }
     Watch { _tasks: tasks }
 }
 
-async fn repeat(election: ElectionName, check: FitnessCheck, reports: UnboundedSender<Report>) {
+async fn repeat(
+    elections: Vec<ElectionName>,
+    check: FitnessCheck,
+    reports: UnboundedSender<Report>,
+) {
     let looker = Looker::new(check.probe);
     let mut counter = Counter::new(check.rise, check.fall);
     let mut ticks = interval(check.interval);
@@ -56,10 +61,11 @@ async fn repeat(election: ElectionName, check: FitnessCheck, reports: UnboundedS
             Look::No(reason) | Look::Unclear(reason) => (false, reason),
         };
         let Some(passing) = counter.observe(good) else { continue };
-        let report =
-            Report { election: election.clone(), check: check.name.clone(), passing, reason };
-        if reports.send(report).is_err() {
-            return;
+        for election in &elections {
+            let (election, check, reason) = (election.clone(), check.name.clone(), reason.clone());
+            if reports.send(Report { election, check, passing, reason }).is_err() {
+                return;
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Looks at real ports, pages, files and processes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
-use super::probe::{Look, Looker};
+use super::probe::{Look, Looker, connect_to_any};
 use super::*;
 
 /// Longer than anything here takes on the slowest machine.
@@ -177,6 +178,70 @@ async fn looks_that_hang_take_one_thread_only() {
     drop(reader);
 }
 
+/// A name that nobody within reach knows takes a thread for as long as the resolver's patience.
+#[tokio::test]
+async fn names_that_hang_take_one_thread_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("resolver");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o700), 0).unwrap();
+    let (_open, address) = listener().await;
+    let named = Address { host: "localhost".to_owned(), port: address.port };
+    for probe in [Probe::Tcp(named.clone()), page(named.clone())] {
+        let looker = Looker::new(probe);
+        let hang = {
+            let fifo = fifo.clone();
+            move || std::fs::File::options().write(true).open(fifo)
+        };
+        let limit = Duration::from_millis(20);
+        assert!(tokio::time::timeout(limit, looker.apart(hang)).await.is_err(), "it hangs");
+        for _ in 0..5 {
+            let hangs = "an earlier look still hangs".to_owned();
+            assert_eq!(looker.look(PATIENCE).await, Look::Unclear(hangs.clone()));
+            assert_eq!(looker.look_for_end(PATIENCE).await, Err(hangs));
+        }
+        drop(std::fs::File::open(&fifo).unwrap());
+    }
+    // An address needs no asking.
+    assert_eq!(Probe::Tcp(address).look(PATIENCE).await, Look::Yes);
+    assert_eq!(Probe::Tcp(named).look(PATIENCE).await, Look::Yes);
+}
+
+#[tokio::test]
+async fn only_where_every_address_of_a_host_refuses_does_nobody_listen() {
+    let (_open, open) = listener().await;
+    let (_closed, closed) = refusing();
+    let at = |address: &Address| SocketAddr::new(address.host.parse().unwrap(), address.port);
+    let (open, refusing) = (at(&open), at(&closed));
+    // No connection can be made to everybody at once, nor does anybody refuse it.
+    let nowhere = SocketAddr::from((Ipv4Addr::BROADCAST, 1));
+    let table: [(&[SocketAddr], &str); 7] = [
+        (&[open], "yes"),
+        (&[refusing, open], "yes"),
+        (&[nowhere, open], "yes"),
+        (&[refusing, refusing], "no"),
+        (&[refusing, nowhere], "unclear"),
+        (&[nowhere, refusing], "unclear"),
+        (&[], "unclear"),
+    ];
+    for (addresses, expected) in table {
+        let found = match connect_to_any(addresses).await {
+            Ok(_) => "yes",
+            Err(Look::No(_)) => "no",
+            Err(_) => "unclear",
+        };
+        assert_eq!(found, expected, "{addresses:?}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_of_both_kinds_need_no_asking() {
+    for text in ["127.0.0.1:80", "[::1]:80", "[fd00::17]:10251"] {
+        let address: Address = text.parse().unwrap();
+        let found = Looker::new(Probe::Tcp(address.clone())).resolve(&address).await;
+        assert_eq!(found, Ok(vec![text.parse().unwrap()]));
+    }
+}
+
 /// A script that notes itself and a child of its own, and then takes for ever.
 fn endless(directory: &Path) -> Probe {
     let noted = directory.join("pids");
@@ -210,7 +275,7 @@ async fn a_command_ends_with_the_checks_that_run_it() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, _receiver) = mpsc::unbounded_channel();
     let check = fitness(endless(directory.path()), 1, 1);
-    let watch = watch(&ElectionName::new("e"), &[check], &sender);
+    let watch = watch(&[ElectionName::new("e")], &[check], &sender);
     let pids = noted(directory.path()).await;
     assert!(pids.iter().all(|pid| alive(pid)));
     drop(watch);
@@ -228,18 +293,20 @@ async fn a_watch_reports_the_first_judgement_and_every_change() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ready");
     let (sender, mut reports) = mpsc::unbounded_channel();
-    let election = ElectionName::new("masters");
-    let _watch = watch(&election, &[fitness(Probe::File(file.clone()), 2, 3)], &sender);
+    let elections = ["masters", "others"].map(ElectionName::new);
+    let _watch = watch(&elections, &[fitness(Probe::File(file.clone()), 2, 3)], &sender);
     for passing in [false, true, false] {
         if passing {
             std::fs::write(&file, "").unwrap();
         } else {
             let _ = std::fs::remove_file(&file);
         }
-        let report = reports.recv().await.unwrap();
-        assert_eq!((&report.election, report.check.as_str()), (&election, "it"));
-        assert_eq!(report.passing, passing);
-        assert_eq!(report.reason.is_empty(), passing);
+        for election in &elections {
+            let report = reports.recv().await.unwrap();
+            assert_eq!((&report.election, report.check.as_str()), (election, "it"));
+            assert_eq!(report.passing, passing);
+            assert_eq!(report.reason.is_empty(), passing);
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use super::document::Path;
 use super::raw;
 use super::resolve::Resolver;
 
+/// Above this a duration is a slip of the pen.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Checks a command: it may be needed for the first time in the middle of the night.
 pub(super) fn command(r: &mut Resolver<'_>, command: &[String], path: &Path) {
     const HELP: &str = "write a program and its arguments as a list";
@@ -130,7 +133,29 @@ fn span(
             "leave it out to get the default",
         );
     }
-    span
+    not_for_ever(r, &path.key(field), field, span)
+}
+
+/// Refuses a duration that nobody would wait for, and that clocks might not be able to add.
+pub(super) fn not_for_ever(
+    r: &mut Resolver<'_>,
+    path: &Path,
+    field: &str,
+    span: Duration,
+) -> Duration {
+    if span <= LONGEST {
+        return span;
+    }
+    r.wrong(
+        path,
+        format!(
+            "{field} {} is longer than {}",
+            super::timings::text(span),
+            super::timings::text(LONGEST)
+        ),
+        "it is usually some seconds",
+    );
+    LONGEST
 }
 
 fn probe(

@@ -86,6 +86,8 @@ fn election(
     let stop_check =
         written.stop_check.and_then(|check| checks::stop(r, check, &path.key("stop_check")));
     let takeover_delay = written.takeover_delay.map(|span| span.0).unwrap_or_default();
+    let at = path.key("takeover_delay");
+    let takeover_delay = checks::not_for_ever(r, &at, "takeover_delay", takeover_delay);
     if let Some(command) = &written.on_stuck {
         checks::command(r, command, &path.key("on_stuck"));
     }

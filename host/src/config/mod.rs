@@ -79,6 +79,8 @@ pub struct NodeConfig {
     pub labels: Attributes,
     /// Values for `${NAME}` in rendered manifests.
     pub variables: Attributes,
+    /// What must hold for it to be fit, in every election.
+    pub fitness: Vec<FitnessCheck>,
 }
 
 /// Where the nodes meet.

@@ -10,115 +10,118 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "the fields `cluster`, `node`, `store`, `elections` and so on"
-)]
-pub(super) struct Root {
-    pub(super) cluster: Option<String>,
-    pub(super) node: Option<Node>,
-    pub(super) store: Option<Store>,
-    pub(super) timings: Option<Timings>,
-    pub(super) policies: Option<Policies>,
-    pub(super) state_directory: Option<String>,
-    pub(super) elections: Option<Vec<Election>>,
+/// A mapping in the file: its name here, what it is in words, and its fields.
+macro_rules! section {
+    ($name:ident, $expecting:tt { $($field:ident: $type:ty,)* }) => {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, expecting = $expecting)]
+        pub(super) struct $name {
+            $(pub(super) $field: Option<$type>,)*
+        }
+    };
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the fields `name`, `labels` and `variables`")]
-pub(super) struct Node {
-    pub(super) name: Option<String>,
-    pub(super) labels: Option<BTreeMap<String, String>>,
-    pub(super) variables: Option<BTreeMap<String, String>>,
+section! {
+    Root, "the fields `cluster`, `node`, `store`, `elections` and so on" {
+        cluster: String,
+        node: Node,
+        store: Store,
+        timings: Timings,
+        policies: Policies,
+        state_directory: String,
+        elections: Vec<Election>,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "either `etcd` or `embedded`")]
-pub(super) struct Store {
-    pub(super) etcd: Option<Etcd>,
-    pub(super) embedded: Option<Embedded>,
+section! {
+    Node, "the fields `name`, `labels`, `variables` and `fitness`" {
+        name: String,
+        labels: BTreeMap<String, String>,
+        variables: BTreeMap<String, String>,
+        fitness: Vec<FitnessCheck>,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the fields `endpoints`, `tls`, `user` and so on")]
-pub(super) struct Etcd {
-    pub(super) endpoints: Option<Vec<String>>,
-    pub(super) tls: Option<Tls>,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) password_file: Option<String>,
+section! {
+    Store, "either `etcd` or `embedded`" {
+        etcd: Etcd,
+        embedded: Embedded,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the fields `ca`, `certificate`, `key` and `server_name`")]
-pub(super) struct Tls {
-    pub(super) ca: Option<String>,
-    pub(super) certificate: Option<String>,
-    pub(super) key: Option<String>,
-    pub(super) server_name: Option<String>,
+section! {
+    Etcd, "the fields `endpoints`, `tls`, `user` and so on" {
+        endpoints: Vec<String>,
+        tls: Tls,
+        user: String,
+        password: String,
+        password_file: String,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the field `path`")]
-pub(super) struct Embedded {
-    pub(super) path: Option<String>,
+section! {
+    Tls, "the fields `ca`, `certificate`, `key` and `server_name`" {
+        ca: String,
+        certificate: String,
+        key: String,
+        server_name: String,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the fields `ttl`, `beat`, `margin` and so on")]
-pub(super) struct Timings {
-    pub(super) ttl: Option<Span>,
-    pub(super) allow_short_ttl: Option<bool>,
-    pub(super) beat: Option<Span>,
-    pub(super) margin: Option<Span>,
-    pub(super) request_timeout: Option<Span>,
-    pub(super) clock_rate_error: Option<RateError>,
-    pub(super) stagger: Option<Span>,
-    pub(super) minimum_term: Option<Span>,
-    pub(super) relist: Option<Span>,
-    pub(super) rescan: Option<Span>,
+section! {
+    Embedded, "the field `path`" {
+        path: String,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the fields `directory`, `digests` and `limits`")]
-pub(super) struct Policies {
-    pub(super) directory: Option<String>,
-    pub(super) digests: Option<BTreeMap<String, String>>,
-    pub(super) limits: Option<Limits>,
+section! {
+    Timings, "the fields `ttl`, `beat`, `margin` and so on" {
+        ttl: Span,
+        allow_short_ttl: bool,
+        beat: Span,
+        margin: Span,
+        request_timeout: Span,
+        clock_rate_error: RateError,
+        stagger: Span,
+        minimum_term: Span,
+        relist: Span,
+        rescan: Span,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "the fields `time`, `fuel`, `memory_mib`, `answer_kib` and `log_kib`"
-)]
-pub(super) struct Limits {
-    pub(super) time: Option<Span>,
-    pub(super) fuel: Option<u64>,
-    pub(super) memory_mib: Option<u32>,
-    pub(super) answer_kib: Option<u32>,
-    pub(super) log_kib: Option<u32>,
+section! {
+    Policies, "the fields `directory`, `digests` and `limits`" {
+        directory: String,
+        digests: BTreeMap<String, String>,
+        limits: Limits,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "an election: the fields `name`, `policy`, `manifests` and so on"
-)]
-pub(super) struct Election {
-    pub(super) name: Option<String>,
-    pub(super) policy: Option<String>,
-    pub(super) policy_config: Option<serde_json::Value>,
-    pub(super) on_policy_failure: Option<OnPolicyFailure>,
-    pub(super) manifests: Option<Vec<Manifest>>,
-    pub(super) manifest_directory: Option<Directory>,
-    pub(super) fitness: Option<Vec<FitnessCheck>>,
-    pub(super) stop_check: Option<StopCheck>,
-    pub(super) takeover_delay: Option<Span>,
-    pub(super) overlap: Option<Overlap>,
-    pub(super) role_file: Option<String>,
-    pub(super) on_stuck: Option<Vec<String>>,
+section! {
+    Limits, "the fields `time`, `fuel`, `memory_mib`, `answer_kib` and `log_kib`" {
+        time: Span,
+        fuel: u64,
+        memory_mib: u32,
+        answer_kib: u32,
+        log_kib: u32,
+    }
+}
+
+section! {
+    Election, "an election: the fields `name`, `policy`, `manifests` and so on" {
+        name: String,
+        policy: String,
+        policy_config: serde_json::Value,
+        on_policy_failure: OnPolicyFailure,
+        manifests: Vec<Manifest>,
+        manifest_directory: Directory,
+        fitness: Vec<FitnessCheck>,
+        stop_check: StopCheck,
+        takeover_delay: Span,
+        overlap: Overlap,
+        role_file: String,
+        on_stuck: Vec<String>,
+    }
 }
 
 /// What decides while an election's policy fails.
@@ -138,57 +141,51 @@ pub(super) enum Overlap {
     Accepted,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a manifest: the fields `source` and `destination`, and perhaps `name`, `exclusive`, `render` and `adopt`"
-)]
-pub(super) struct Manifest {
-    pub(super) name: Option<String>,
-    pub(super) source: Option<String>,
-    pub(super) destination: Option<String>,
-    pub(super) exclusive: Option<bool>,
-    pub(super) render: Option<bool>,
-    pub(super) adopt: Option<bool>,
+section! {
+    Manifest, "a manifest: the fields `source` and `destination`, and perhaps `name`, `exclusive`, `render` and `adopt`" {
+        name: String,
+        source: String,
+        destination: String,
+        exclusive: bool,
+        render: bool,
+        adopt: bool,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "the fields `source` and `destination`, and perhaps `exclusive`, `render` and `adopt`"
-)]
-pub(super) struct Directory {
-    pub(super) source: Option<String>,
-    pub(super) destination: Option<String>,
-    pub(super) exclusive: Option<bool>,
-    pub(super) render: Option<bool>,
-    pub(super) adopt: Option<bool>,
+section! {
+    Directory, "the fields `source` and `destination`, and perhaps `exclusive`, `render` and `adopt`" {
+        source: String,
+        destination: String,
+        exclusive: bool,
+        render: bool,
+        adopt: bool,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a check: one of `command`, `tcp`, `http` and `file`")]
-pub(super) struct FitnessCheck {
-    pub(super) name: Option<String>,
-    pub(super) command: Option<Vec<String>>,
-    pub(super) tcp: Option<String>,
-    pub(super) http: Option<String>,
-    pub(super) file: Option<String>,
-    pub(super) interval: Option<Span>,
-    pub(super) timeout: Option<Span>,
-    pub(super) rise: Option<u32>,
-    pub(super) fall: Option<u32>,
+section! {
+    FitnessCheck, "a check: one of `command`, `tcp`, `http` and `file`" {
+        name: String,
+        command: Vec<String>,
+        tcp: String,
+        http: String,
+        file: String,
+        interval: Span,
+        timeout: Span,
+        rise: u32,
+        fall: u32,
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a check: one of `command`, `tcp`, `http` and `file`")]
-pub(super) struct StopCheck {
-    pub(super) command: Option<Vec<String>>,
-    pub(super) tcp: Option<String>,
-    pub(super) http: Option<String>,
-    pub(super) file: Option<String>,
-    pub(super) interval: Option<Span>,
-    pub(super) timeout: Option<Span>,
-    pub(super) within: Option<Span>,
+section! {
+    StopCheck, "a check: one of `command`, `tcp`, `http` and `file`" {
+        command: Vec<String>,
+        tcp: String,
+        http: String,
+        file: String,
+        interval: Span,
+        timeout: Span,
+        within: Span,
+    }
 }
 
 /// No duration is longer: what is added to a time must stay one.

@@ -11,8 +11,8 @@ use super::document::{Document, Part, Path};
 use super::paths::{canonical, name_mistake};
 use super::problem::{Problem, quoted, similar, sort};
 use super::{
-    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, NodeConfig, Occasion, PoliciesConfig,
-    PolicyLimits, Warning, elections, raw, store, timings,
+    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, ElectionConfig, NodeConfig, Occasion,
+    PoliciesConfig, PolicyLimits, Warning, checks, elections, raw, store, timings,
 };
 
 /// What 32 bits address.
@@ -183,6 +183,9 @@ fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> O
         policies(r, root.policies.unwrap_or_default(), &top.key("policies"), builtin_policies);
     let ours = elections::OurFiles { state_directory: &state_directory, store: store.as_ref() };
     let elections = elections::resolve(r, root.elections, &top, &known, &ours);
+    if let Some(node) = &node {
+        check_names(r, node, &elections);
+    }
     Some(Config {
         cluster: cluster?,
         node: node?,
@@ -222,7 +225,25 @@ fn node(r: &mut Resolver<'_>, node: raw::Node, path: &Path) -> Option<NodeConfig
         name: NodeName::new(name),
         labels: node.labels.unwrap_or_default(),
         variables,
+        fitness: checks::fitness(r, node.fitness.unwrap_or_default(), &path.key("fitness")),
     })
+}
+
+/// A candidate publishes its checks by name, the node's and the election's together.
+fn check_names(r: &mut Resolver<'_>, node: &NodeConfig, elections: &[ElectionConfig]) {
+    for election in elections {
+        for check in &election.fitness {
+            if node.fitness.iter().any(|other| other.name == check.name) {
+                let message = format!(
+                    "election `{}` and the node both have a check `{}`",
+                    election.name, check.name
+                );
+                let help = "give one of them another `name`, or leave the election's out";
+                let place = election.places.election.clone();
+                r.problems.push(Problem::new(place, message).help(help));
+            }
+        }
+    }
 }
 
 /// This machine's name, as podmaster takes it too when no other is given.

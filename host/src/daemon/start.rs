@@ -11,7 +11,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_core::{Action, Core, Nonce, Past, Revision};
+use conclave_core::{Action, Core, ElectionName, Nonce, Past, Revision};
 use conclave_guard::{Attached, Clock, DaemonLock, LockError, Page, PageError, Reading, boot_id};
 use conclave_manifests::{
     Ledger, LedgerError, Manifests, ManifestsError, Memory, MemoryError, Start,
@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, warn};
 
 use crate::check;
-use crate::config::{Config, ConfigErrors, Instance};
+use crate::config::{Config, ConfigErrors, ElectionConfig, Instance};
 use crate::daemon::adoption::{Adopted, adopt};
 use crate::daemon::cleaning::clean_up;
 use crate::daemon::fitness::FitnessBook;
@@ -291,8 +291,8 @@ fn start_manifests(
 
 fn fitness(config: &Config) -> FitnessBook {
     FitnessBook::new(config.elections.iter().map(|election| {
-        let checks = election.fitness.iter().map(|check| check.name.as_str()).collect();
-        (election.name.clone(), checks)
+        let checks = config.node.fitness.iter().chain(&election.fitness);
+        (election.name.clone(), checks.map(|check| check.name.as_str()).collect())
     }))
 }
 
@@ -345,11 +345,12 @@ fn start_checks(config: &Config, inputs: &UnboundedSender<Input>) -> Vec<check::
             }
         }
     });
-    config
-        .elections
-        .iter()
-        .map(|election| check::watch(&election.name, &election.fitness, &reports))
-        .collect()
+    let all: Vec<ElectionName> = config.elections.iter().map(|e| e.name.clone()).collect();
+    let node = check::watch(&all, &config.node.fitness, &reports);
+    let of_election = |election: &ElectionConfig| {
+        check::watch(std::slice::from_ref(&election.name), &election.fitness, &reports)
+    };
+    std::iter::once(node).chain(config.elections.iter().map(of_election)).collect()
 }
 
 fn new_nonce() -> std::io::Result<Nonce> {

@@ -445,6 +445,7 @@ fn config(
             name: NodeName::new(whoami),
             labels: Default::default(),
             variables: Default::default(),
+            fitness: Vec::new(),
         },
         store: StoreConfig::Etcd(EtcdConfig { endpoints, tls: None, login: None }),
         timings,

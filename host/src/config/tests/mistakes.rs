@@ -276,6 +276,24 @@ fn a_link_to_a_source_is_not_left_where_kubelets_look() {
     );
 }
 
+/// A candidate publishes both under their names.
+#[test]
+fn a_check_has_one_name_on_a_node() {
+    let text = with("{name: a}", "{name: a, fitness: [{name: disk, file: x}]}")
+        .replace("name: masters", "name: masters\n    fitness: [{name: disk, file: y}]");
+    assert_errors(
+        &text,
+        "
+error: election `masters` and the node both have a check `disk`
+ --> /n/conclave.yaml:6:11
+  |
+6 |   - name: masters
+  |           ^^^^^^^
+  = help: give one of them another `name`, or leave the election's out
+",
+    );
+}
+
 #[test]
 fn a_secret_is_not_repeated() {
     let text = with(
@@ -297,7 +315,7 @@ fn single_mistakes() {
         (
             "{name: a}",
             "[a]",
-            "node: expected the fields `name`, `labels` and `variables`, found a list",
+            "node: expected the fields `name`, `labels`, `variables` and `fitness`, found a list",
         ),
         (
             "cluster: test",
@@ -478,6 +496,21 @@ fn single_mistakes() {
             "name: masters",
             "name: masters\n    fitness: [{file: x, interval: 0s}]",
             "interval must be longer than nothing",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    fitness: [{file: x, timeout: 2days}]",
+            "timeout 2days is longer than 1day",
+        ),
+        (
+            "name: masters",
+            "name: masters\n    takeover_delay: 2days",
+            "takeover_delay 2days is longer than 1day",
+        ),
+        (
+            "node: {name: a}",
+            "node: {name: a, fitness: [{file: x, fall: 0}]}",
+            "fall must be at least 1",
         ),
         (
             "name: masters",

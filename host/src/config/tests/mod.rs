@@ -144,6 +144,7 @@ node:
   name: a
   labels: {zone: "1"}
   variables: {MY_IP: 10.0.0.3}
+  fitness: [{name: kubelet, command: [/bin/true], fall: 1}]
 store:
   etcd:
     endpoints: ["https://10.0.0.1:2379", "https://[::1]:2379/"]
@@ -197,6 +198,8 @@ elections:
     assert_eq!(config.timings.rescan, Duration::from_secs(3));
     assert_eq!(config.policies.limits.memory, Some(16 << 20));
     assert_eq!(config.policies.digests["mine"], "0123456789abcdef".repeat(4));
+    assert_eq!(config.node.fitness[0].name, "kubelet");
+    assert_eq!((config.node.fitness[0].rise, config.node.fitness[0].fall), (2, 1));
     let election = &config.elections[0];
     assert_eq!(election.policy_config["nested"], serde_json::json!({"deep": true}));
     assert_eq!(election.manifests[0].destination, node.path("pods/scheduler.yaml"));
