@@ -48,6 +48,9 @@ impl Batch {
 impl Node {
     /// Sends what this call has kept back for company.
     pub(crate) fn send_batches(&mut self) {
+        if self.sharing.is_empty() {
+            return; // as in most calls
+        }
         let (readings, changes): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sharing)
             .into_iter()
             .partition(|(_, request)| request.only_reads());

@@ -11,7 +11,7 @@ use crate::leave::Leaving;
 use crate::node::{Node, Purpose, Step};
 use crate::ranking::effective_order;
 use crate::record::{Attributes, CandidacyRecord, Fitness, LeaderRecord, OfferId, PolicyVersion};
-use crate::request::{Outcome, Request, leader_suffix};
+use crate::request::{Outcome, Request};
 use crate::settings::ElectionSettings;
 use crate::tenure::Holding;
 use crate::time::Time;
@@ -401,9 +401,10 @@ impl Election {
 
     /// Our own leader key on a session, wherever it stands under the prefix.
     pub(crate) fn own_key(&self, node: &Node, session: SessionId) -> Option<(Term, bool)> {
-        let suffix = leader_suffix(session);
         let leaders = node.replica.leaders(&self.name);
-        let index = leaders.iter().position(|leader| leader.suffix == suffix)?;
+        // A key counts as a term only if its name is that of the session in it.
+        let ours = |term: &LeaderRecord| term.session == session;
+        let index = leaders.iter().position(|leader| leader.term.is_some_and(ours))?;
         let leader = &leaders[index];
         let record = leader.term?.clone();
         let term = Term { token: leader.token, session, modified: leader.modified, record };

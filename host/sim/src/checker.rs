@@ -46,6 +46,8 @@ pub(crate) struct Machine {
     /// Whether nobody on it can withdraw: guard and daemon do not run, or the disk does not.
     helpless: bool,
     helpless_until: Micros,
+    /// Within this after that a late effect is gone.
+    grace: Micros,
 }
 
 /// What is known of one election.
@@ -150,8 +152,10 @@ impl Checker {
         let session = if session == 0 { created } else { session };
         let expiry = Time(sent.0 + self.ttl);
         // Terms on a session that has expired are over, even if it goes on for one that is stuck.
+        // And a late answer about an earlier session says nothing of this one.
         let known = machine.expiry;
-        if !applied || expiry <= local || known.0 == session && known.1 <= local {
+        let over = session < known.0 || session == known.0 && known.1 <= local;
+        if !applied || expiry <= local || over {
             return;
         }
         let expiry = if known.0 == session { known.1.max(expiry) } else { expiry };
@@ -216,7 +220,9 @@ impl Checker {
 
     /// The store was restored from an old copy: its history begins anew.
     pub(crate) fn restored<'a>(&mut self, now: Micros, entries: impl Iterator<Item = Entry> + 'a) {
-        self.machines.iter_mut().for_each(|machine| machine.session = 0);
+        for machine in &mut self.machines {
+            (machine.session, machine.expiry) = (0, (0, Time(0)));
+        }
         for contest in &mut self.contests {
             contest.leaders.clear();
             contest.newest = Token(0);
@@ -273,7 +279,7 @@ impl Checker {
         for other in (0..self.machines.len()).filter(|other| *other != n) {
             if let Some(placed) = self.machines[other].placed[e] {
                 let local = clocks(other);
-                if !self.machines[other].excuses(&placed, now, local, self.grace) {
+                if !self.machines[other].excuses(&placed, now, local) {
                     let until = placed.expiry;
                     violated!(
                         self,
@@ -336,7 +342,7 @@ impl Checker {
             return;
         };
         if local > placed.expiry {
-            if !machine.excuses(&placed, now, local, self.grace) {
+            if !machine.excuses(&placed, now, local) {
                 violated!(
                     self,
                     now,
@@ -359,11 +365,14 @@ impl Checker {
         self.contests[e].stopped[n] = true;
     }
 
-    /// Whether nobody on a machine can withdraw anything now.
-    pub(crate) fn helpless(&mut self, now: Micros, n: usize, helpless: bool) {
+    /// Whether nobody on a machine can withdraw anything now; if not, whether its guard does not run.
+    /// A guard tries again at once what failed, and a daemon every second.
+    pub(crate) fn helpless(&mut self, now: Micros, n: usize, helpless: bool, unguarded: bool) {
+        const DAEMON_TRIES_AGAIN: Micros = 1_000_000;
         let machine = &mut self.machines[n];
         if machine.helpless && !helpless {
             machine.helpless_until = now;
+            machine.grace = self.grace + if unguarded { DAEMON_TRIES_AGAIN } else { 0 };
         }
         machine.helpless = helpless;
     }
@@ -379,7 +388,7 @@ impl Checker {
                 if holds && machine.session == placed.session {
                     continue;
                 }
-                if !machine.excuses(placed, now, clocks(n), self.grace) {
+                if !machine.excuses(placed, now, clocks(n)) {
                     violated!(
                         self,
                         now,
@@ -397,7 +406,7 @@ impl Checker {
             for (e, placed) in machine.placed.iter().enumerate() {
                 let Some(placed) = placed else { continue };
                 let local = clocks(n);
-                if local > placed.expiry && !machine.excuses(placed, now, local, self.grace) {
+                if local > placed.expiry && !machine.excuses(placed, now, local) {
                     violated!(self, now, "S5: n{n} still has e{e} at {local:?}, for {placed:?}");
                 }
             }
@@ -427,12 +436,12 @@ impl Checker {
 impl Machine {
     /// Whether an effect is late only because nobody could withdraw it: that is so now, or ended
     /// a moment ago and not before the effect was due.
-    fn excuses(&self, placed: &Placed, now: Micros, local: Time, grace: Micros) -> bool {
+    fn excuses(&self, placed: &Placed, now: Micros, local: Time) -> bool {
         if local <= placed.expiry {
             return false;
         }
         let expired = now - (local.0 - placed.expiry.0).min(now);
-        let late_help = self.helpless_until + grace >= expired;
-        self.helpless || late_help && now <= expired.max(self.helpless_until) + grace
+        let late_help = self.helpless_until + self.grace >= expired;
+        self.helpless || late_help && now <= expired.max(self.helpless_until) + self.grace
     }
 }

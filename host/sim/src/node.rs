@@ -133,7 +133,8 @@ impl World {
         let node = &self.nodes[n];
         let nobody = node.guard != Guard::Runs && !node.daemon_runs();
         let helpless = nobody || matches!(node.disk, Disk::Refuses | Disk::Hangs);
-        self.checker.helpless(self.now, n, helpless);
+        let unguarded = node.guard != Guard::Runs;
+        self.checker.helpless(self.now, n, helpless, unguarded);
     }
 
     pub(crate) fn end_life(&mut self, n: usize) {

@@ -31,8 +31,9 @@ impl ModelStore {
     }
 
     pub(crate) fn log_after(&self, after: Revision) -> &[Entry] {
-        let from = self.log.partition_point(|entry| entry.at <= after);
-        &self.log[from..]
+        // Whoever asks is rarely far behind.
+        let before = self.log.iter().rposition(|entry| entry.at <= after);
+        &self.log[before.map_or(0, |last| last + 1)..]
     }
 
     /// Forgets the changes so far: no watch can begin before this revision any more.

@@ -309,18 +309,18 @@ impl World {
             return;
         }
         let now = self.local(n);
-        let mut events = std::mem::take(&mut self.nodes[n].inbox);
-        events.push(event);
-        for event in &events {
+        let only_watched = matches!(event, Event::Watched { .. });
+        let inbox = std::mem::take(&mut self.nodes[n].inbox);
+        for event in inbox.iter().chain([&event]) {
+            self.trace(|world| format!("{} {event:?}", world.nodes[n].name));
             self.told(n, event, now.fast);
         }
-        let node = &mut self.nodes[n];
-        let Some(core) = &mut node.core else { return };
-        if self.settings.trace {
-            eprintln!("{:>9} {} {events:?}", self.now, node.name);
-        }
-        let only_watched = matches!(events[..], [Event::Watched { .. }]);
-        let actions = core.handle_all(now, events);
+        let Some(core) = &mut self.nodes[n].core else { return };
+        let actions = if inbox.is_empty() {
+            core.handle(now, event)
+        } else {
+            core.handle_all(now, inbox.into_iter().chain([event]))
+        };
         let busy = 5 * actions.len() as u64 + self.random.below(50);
         self.nodes[n].busy_until = self.now + busy;
         let quiet = only_watched && actions.is_empty();
