@@ -32,6 +32,8 @@ impl Hash for Known {
 /// The newest revision of a session record, and when it arrived here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Heard {
+    /// The record's create revision.
+    create: Revision,
     /// The record's mod revision.
     pub(crate) modified: Revision,
     /// When it was received, by the slow clock.
@@ -149,11 +151,14 @@ impl Replica {
                 self.heard.remove(node);
             }
             Some(stored) => {
-                let news = Heard { modified: stored.modified, at: received };
+                let (create, modified) = (stored.create, stored.modified);
+                let news = Heard { create, modified, at: received };
                 let heard = self.heard.entry(node.clone()).or_insert(news);
                 // A later reading with an earlier revision is a store that was restored: what is
-                // timed is the record as it is now, or its silence could never be shown.
-                if heard.modified != stored.modified {
+                // timed is the record as it is now, or its silence could never be shown. Such a
+                // store also gives revisions for a second time: another session at the revision
+                // that was timed is news.
+                if (heard.create, heard.modified) != (create, modified) {
                     *heard = news;
                 }
             }
@@ -345,7 +350,7 @@ mod tests {
     use super::*;
     use crate::record::Attributes;
 
-    fn beat(at: u64, modified: u64) -> Entry {
+    fn beat(at: u64, create: u64, modified: u64) -> Entry {
         let record = SessionRecord {
             nonce: "b-1".into(),
             ttl_ms: 10_000,
@@ -356,7 +361,7 @@ mod tests {
             labels: Attributes::new(),
             version: String::new(),
         };
-        let (create, modified) = (Revision(5), Revision(modified));
+        let (create, modified) = (Revision(create), Revision(modified));
         let stored = Stored { create, modified, leased: false, value: Value::Session(record) };
         Entry { key: Key::Session("b".into()), at: Revision(at), stored: Some(stored) }
     }
@@ -376,10 +381,13 @@ mod tests {
         ];
         let mut replica = Replica::default();
         for (now, ((at, modified), (timed, since))) in (1..).zip(cases) {
-            replica.learn(beat(at, modified), Source::Read, Time(now));
-            let heard = replica.heard(&"b".into());
-            let expected = Heard { modified: Revision(timed), at: Time(since) };
-            assert_eq!(heard, Some(expected), "reading {now}");
+            replica.learn(beat(at, 5, modified), Source::Read, Time(now));
+            let heard = replica.heard(&"b".into()).map(|heard| (heard.modified, heard.at));
+            assert_eq!(heard, Some((Revision(timed), Time(since))), "reading {now}");
         }
+        // It was restored once more, and another session stands at the revision that was timed.
+        replica.learn(beat(26, 21, 24), Source::Read, Time(8));
+        let heard = replica.heard(&"b".into()).map(|heard| (heard.modified, heard.at));
+        assert_eq!(heard, Some((Revision(24), Time(8))));
     }
 }

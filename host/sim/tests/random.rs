@@ -28,9 +28,19 @@ fn no_schedule_breaks_a_promise_and_everything_occurs() {
     }
 }
 
-/// Seeds that once failed, by what was wrong.
-const ONCE_FAILED: &[(u64, &str)] =
-    &[(1191, "a target that was cordoned after it had accepted was handed the term")];
+/// Seeds that once failed, by what was wrong. A seed means the same schedule only as long as
+/// nothing in the simulator draws another number: whoever changes that undoes each mend for a
+/// moment, and enters the seed that fails then.
+const ONCE_FAILED: &[(u64, &str)] = &[
+    (1_078, "a target that was cordoned after it had accepted was handed the term"),
+    (286, "the judge took a session that a restored store named like an earlier one for that one"),
+    (16_608, "the judge took a late answer about an earlier session for one about the present"),
+    (
+        34_377,
+        "a restored store gave a revision again, and a living session was timed as a silent one",
+    ),
+    (17_459, "the judge did not know that a daemon without guard tries its disk every second"),
+];
 
 #[test]
 fn seeds_that_once_failed_pass() {
