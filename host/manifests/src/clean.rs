@@ -13,6 +13,7 @@ use crate::error::{FileError, phrase};
 use crate::files::{self, Found, Target};
 use crate::held::Held;
 use crate::ledger::{Ledger, LedgerDamage, LedgerEntry, LedgerFile};
+use crate::render::may_come_of;
 use crate::role::{RoleRecord, RoleWord};
 use crate::settings::{ElectionManifests, ManifestDirectory, ManifestFile, ManifestSettings};
 use crate::source;
@@ -43,7 +44,8 @@ pub struct CleanReport {
 
 /// Withdraws what an earlier daemon left: what the ledger names, role files that say `leader`, stale
 /// files where `adopt` is set, and what was staged. After damage to the ledger, exclusive
-/// destinations whose content is that of their source count as ours too. Blocks for as long as
+/// destinations whose content is that of their source, or what a template makes with any values,
+/// count as ours too. Blocks for as long as
 /// the disk does.
 pub fn clean(
     settings: &ManifestSettings,
@@ -148,7 +150,7 @@ impl Cleaner<'_> {
             Digest::of(b"")
         } else if !damaged {
             return;
-        } else if let Some(digest) = digest_of_copy(&file.source, target) {
+        } else if let Some(digest) = digest_of_ours(file, target) {
             digest
         } else {
             return self.report.doubtful.push(target.path().to_owned());
@@ -228,11 +230,16 @@ impl Cleaner<'_> {
     }
 }
 
-/// The digest of what stands at a destination, if it is that of its source.
-fn digest_of_copy(source: &Path, target: &Target) -> Option<Digest> {
-    let (source, _) = source::read_stable(source).ok()?;
+/// The digest of what stands at a destination, if it is what its source makes of it: of a template,
+/// with some values or other.
+fn digest_of_ours(file: &ManifestFile, target: &Target) -> Option<Digest> {
+    let (source, _) = source::read_stable(&file.source).ok()?;
     let (there, _) = files::read(target.path(), MAX_MANIFEST_BYTES + 1).ok()?;
-    (source == there).then(|| Digest::of(&there))
+    let ours = match (str::from_utf8(&there), str::from_utf8(&source)) {
+        (Ok(there), Ok(template)) if file.handling.render => may_come_of(there, template),
+        _ => source == there,
+    };
+    ours.then(|| Digest::of(&there))
 }
 
 fn role_record(target: &Target, election: &ElectionName) -> Option<RoleRecord> {

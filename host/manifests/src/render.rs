@@ -98,6 +98,28 @@ pub fn render<'v>(text: &str, lookup: impl Fn(&str) -> Lookup<'v>) -> Result<Str
     Ok(out)
 }
 
+/// Whether a text can have come of a template, whatever the values were: all that stands between the
+/// references is in it, in order, and is the greater part of it.
+pub(crate) fn may_come_of(text: &str, template: &str) -> bool {
+    // No manifest has this character, so it can stand for any value.
+    const VALUE: &str = "\0";
+    let Ok(marked) = render(template, |_| Lookup::Value(VALUE)) else { return false };
+    let mut pieces: Vec<&str> = marked.split(VALUE).collect();
+    let fixed: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let (Some(last), rest) = (pieces.pop(), pieces) else { return false };
+    if rest.is_empty() {
+        return text == last;
+    }
+    let mut left = text;
+    for (number, piece) in rest.into_iter().enumerate() {
+        match left.find(piece) {
+            Some(at) if number > 0 || at == 0 => left = &left[at + piece.len()..],
+            _ => return false,
+        }
+    }
+    left.ends_with(last) && fixed > text.len() / 2
+}
+
 /// Splits `NAME}…` into the name and what follows the brace.
 fn reference(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.split_once('}')?;
@@ -176,6 +198,27 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn tells_whether_a_text_may_come_of_a_template() {
+        let template = "kind: Pod\nip: ${IP}\nterm: '${CONCLAVE_TERM}'\ncost: $${x}\n";
+        let rendered =
+            |ip: &str, term: &str| format!("kind: Pod\nip: {ip}\nterm: '{term}'\ncost: ${{x}}\n");
+        for (text, expected) in [
+            (rendered("10.0.0.1", "17"), true),
+            (rendered("", ""), true),
+            (rendered("a\nterm: 'b", "17"), true),
+            (rendered("10.0.0.1", "17").replace("Pod", "Job"), false),
+            (rendered("10.0.0.1", "17") + "more: 1\n", false),
+            ("#".to_owned() + &rendered("10.0.0.1", "17"), false),
+            (rendered(&"x".repeat(100), "17"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(may_come_of(&text, template), expected, "{text}");
+        }
+        assert!(may_come_of("as it is", "as it is") && !may_come_of("as it was", "as it is"));
+        assert!(!may_come_of("anything", "${ALL}") && !may_come_of("${", "${"));
     }
 
     #[test]

@@ -204,6 +204,25 @@ fn after_damage_to_the_ledger_a_source_directorys_copies_are_surely_ours_too() {
 }
 
 #[test]
+fn after_damage_to_the_ledger_what_a_template_made_is_surely_ours_too() {
+    let mut node = Node::with(&["a", "changed"]);
+    node.handle(|handling| handling.render = true);
+    for name in ["a", "changed"] {
+        let text = pod(name) + "  labels: {ip: '${IP}', term: '${CONCLAVE_TERM}'}\n";
+        replace(&node.src(name), &text);
+    }
+    let mut a = node.run();
+    a.lead_and_wait(7);
+    a.end();
+    fs::write(node.dst("changed"), "by hand").unwrap();
+    fs::write(node.state("ledger.json"), "").unwrap();
+    let (a, report) = node.start(Start::Fresh);
+    assert_eq!(report.withdrawn, [node.dst("a")]);
+    assert_eq!(report.doubtful, [node.dst("changed")]);
+    a.end();
+}
+
+#[test]
 fn what_has_become_exclusive_goes_at_the_start() {
     let mut node = Node::with(&["a"]);
     node.handle(|handling| handling.exclusive = false);
