@@ -95,6 +95,15 @@ impl Place {
     pub fn placed(&self) -> Option<String> {
         fs::read_to_string(self.destination()).ok()
     }
+
+    /// Waits until this is at the destination.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    pub fn wait_for(&self, what: &str, text: &str) -> Result<()> {
+        eventually(what, PATIENCE, || (self.placed().as_deref() == Some(text)).then_some(()))
+    }
 }
 
 fn flag(name: &str, value: &Path) -> String {

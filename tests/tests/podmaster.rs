@@ -9,6 +9,7 @@ use conclave_tests::observer::Observer;
 use conclave_tests::podmaster::{Group, LONG, POD, Place, SHORT};
 use conclave_tests::process::Signal;
 use conclave_tests::{Outcome, PATIENCE, eventually, holds_for};
+
 /// Three nodes race for a vacant key, again and again.
 fn races(etcd: &Etcd, key: &str, count: usize) -> Outcome {
     let names = ["a", "b", "c"];

@@ -12,6 +12,7 @@ use conclave_tests::process::{Process, Signal};
 use conclave_tests::proxy::{Mode, Proxy};
 use conclave_tests::v2_server::V2Server;
 use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
+
 #[test]
 fn several_servers_may_include_a_dead_one() -> Outcome {
     let etcd = etcd::shared();

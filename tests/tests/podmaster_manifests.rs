@@ -8,15 +8,14 @@ use conclave_tests::node::TTL;
 use conclave_tests::podmaster::{Group, LONG, POD};
 use conclave_tests::process::Signal;
 use conclave_tests::{Outcome, PATIENCE, eventually, holds_for, pod};
+
 #[test]
 fn an_edited_source_is_carried_over_while_leading() -> Outcome {
     let mut group = Group::running(etcd::shared(), "edit", &["a"], LONG)?;
     let place = group.place("a");
     let edited = pod::manifest("edited");
     fs::write(place.source(), &edited)?;
-    eventually("the edit at the destination", PATIENCE, || {
-        (place.placed().as_ref() == Some(&edited)).then_some(())
-    })?;
+    place.wait_for("the edit at the destination", &edited)?;
     group.finish()?;
     Ok(())
 }
@@ -29,9 +28,7 @@ fn an_edit_by_rename_is_carried_over_while_leading() -> Outcome {
     let staged = place.root().join("staged.yaml");
     fs::write(&staged, &edited)?;
     fs::rename(&staged, place.source())?;
-    eventually("the edit at the destination", PATIENCE, || {
-        (place.placed().as_ref() == Some(&edited)).then_some(())
-    })?;
+    place.wait_for("the edit at the destination", &edited)?;
     group.finish()?;
     Ok(())
 }
@@ -61,9 +58,7 @@ fn an_invalid_edit_is_refused_and_the_good_copy_stays() -> Outcome {
     holds_for("the good copy", TTL, || place.placed() == good)?;
     let mended = pod::manifest("mended");
     fs::write(place.source(), &mended)?;
-    eventually("the mended manifest", PATIENCE, || {
-        (place.placed().as_ref() == Some(&mended)).then_some(())
-    })?;
+    place.wait_for("the mended manifest", &mended)?;
     group.finish()?;
     Ok(())
 }
@@ -96,9 +91,7 @@ fn a_stale_file_is_removed_on_a_standby_and_replaced_on_the_leader() -> Outcome 
     group.start("a", &etcd::shared().url(), LONG)?;
     let place = group.place("a");
     let fresh = fs::read_to_string(place.source())?;
-    eventually("the leader's own manifest", PATIENCE, || {
-        (place.placed().as_ref() == Some(&fresh)).then_some(())
-    })?;
+    place.wait_for("the leader's own manifest", &fresh)?;
     group.start("b", &etcd::shared().url(), LONG)?;
     let place = group.place("b");
     eventually("the stale file to go", PATIENCE, || place.placed().is_none().then_some(()))?;

@@ -10,6 +10,7 @@ use conclave_tests::process::{Process, processor_time};
 use conclave_tests::proxy::{Mode, Proxy};
 use conclave_tests::timeline::Timeline;
 use conclave_tests::{Outcome, holds_for};
+
 /// Whatever happens to its etcd, the group's leader has no manifest from a TTL after `cut` on,
 /// until `healed`: its last confirmed beat was sent before.
 fn gone_by_expiry(story: &Timeline, leader: &str, cut: Instant, healed: Instant) -> Result<()> {
