@@ -12,32 +12,37 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::coverage::Coverage;
-use crate::runner::{BLOCK, play_block};
+use crate::runner::play_block;
 
 /// What the digests depend on.
 const SOURCES: [&str; 2] = ["host/core/src", "host/sim/src"];
 
-/// Plays blocks, on so many threads, and adds their digests to a file.
+/// Plays blocks, on so many threads, and adds their digests to a file. No block is begun after the
+/// limit.
 ///
 /// # Errors
 /// The broken promises, or what is wrong with the file, in words.
-pub fn run(blocks: Range<u64>, digests: Option<&Path>, threads: usize) -> Result<(), String> {
+pub fn run(
+    blocks: Range<u64>,
+    digests: Option<&Path>,
+    threads: usize,
+    limit: Option<Duration>,
+) -> Result<(), String> {
     let known = match digests {
         Some(path) => prepare(path)?,
         None => BTreeMap::new(),
     };
     let wanted: Vec<u64> = blocks.filter(|block| !known.contains_key(block)).collect();
     let began = Instant::now();
-    let count = wanted.len() as u64 * BLOCK;
-    let coverage = play(&wanted, threads, |block, digest| {
+    let coverage = play(&wanted, threads, limit, |block, digest| {
         let line = format!("{block} {digest}\n");
         print!("{line}");
         digests.map_or(Ok(()), |path| append(path, &line))
     })?;
-    let took = began.elapsed().as_secs_f64();
+    let (took, count) = (began.elapsed().as_secs_f64(), coverage.schedules);
     println!("{coverage}\n{count} schedules in {took:.1} s: {:.0} a second", count as f64 / took);
     let missing = coverage.missing();
     if !missing.is_empty() {
@@ -63,7 +68,7 @@ pub fn check(path: &Path, blocks: Option<Range<u64>>, threads: usize) -> Result<
         None => known.keys().copied().collect(),
     };
     let differ = Mutex::new(Vec::new());
-    play(&wanted, threads, |block, digest| {
+    play(&wanted, threads, None, |block, digest| {
         let same = known.get(&block) == Some(&digest);
         println!("{block} {digest} {}", if same { "as committed" } else { "DIFFERS" });
         if !same {
@@ -78,15 +83,17 @@ pub fn check(path: &Path, blocks: Option<Range<u64>>, threads: usize) -> Result<
 fn play(
     blocks: &[u64],
     threads: usize,
+    limit: Option<Duration>,
     done: impl Fn(u64, String) -> Result<(), String> + Sync,
 ) -> Result<Coverage, String> {
-    let next = AtomicU64::new(0);
+    let (began, next) = (Instant::now(), AtomicU64::new(0));
     let total = Mutex::new(Coverage::default());
     let failed = Mutex::new(None);
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed) as usize;
-            let Some(block) = blocks.get(index) else { return };
+            let over = limit.is_some_and(|limit| began.elapsed() > limit);
+            let Some(block) = blocks.get(index).filter(|_| !over) else { return };
             let played = play_block(*block).map_err(|failure| {
                 format!("{}\nreplay it with: {}", failure.what, failure.replay())
             });

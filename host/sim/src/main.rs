@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use conclave_sim::blocks;
@@ -37,6 +37,9 @@ enum Command {
         /// has already are not played again.
         #[arg(long, requires = "blocks")]
         digests: Option<PathBuf>,
+        /// With blocks: begin no other after so many minutes.
+        #[arg(long, requires = "blocks")]
+        minutes: Option<u64>,
         /// How many schedules are played at once; as many as there are processors unless said.
         #[arg(long)]
         threads: Option<NonZero<usize>>,
@@ -80,8 +83,9 @@ fn main() -> ExitCode {
     // What broke is told once, by the seed's failure.
     std::panic::set_hook(Box::new(|_| {}));
     let failures = match Arguments::parse().command {
-        Command::Run { blocks: Some(blocks), digests, threads, .. } => {
-            blocks::run(blocks.0, digests.as_deref(), processors(threads))
+        Command::Run { blocks: Some(blocks), digests, minutes, threads, .. } => {
+            let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+            blocks::run(blocks.0, digests.as_deref(), processors(threads), limit)
         }
         Command::Run { seeds, from, threads, complete, .. } => {
             run(from..from + seeds, processors(threads), complete)
