@@ -132,7 +132,7 @@ pub struct Login {
 pub enum Password {
     /// In the configuration.
     Text(Arc<str>),
-    /// In a file, without its trailing line break; read again for every login.
+    /// In a file, without its trailing line break; read when the store is opened.
     File(PathBuf),
 }
 
