@@ -25,6 +25,10 @@ bench: etcd ## what operators wait for, measured on a release build; BENCH=--hel
 chaos: etcd ## random faults against real processes, judged; CHAOS="--faults 1000 --out DIR", or --help
 	$(CARGO) run --release -p conclave-tests --bin chaos -- $(CHAOS)
 
+.PHONY: mutate
+mutate: setup ## put each deliberate bug into a copy of the tree and show that it is caught
+	scripts/mutate $(MUTATE)
+
 .PHONY: simulate
 simulate: setup ## a hundred thousand more schedules of the simulator; SIM=--help for more
 	$(CARGO) run --release -p conclave-sim -- run --from 100000 $(SIM)

@@ -103,6 +103,13 @@ impl Bounds {
         Bounds { operators: 1, ..self }
     }
 
+    /// The same with nothing but these faults and interventions.
+    pub fn with_only(mut self, kinds: &[FaultKind]) -> Self {
+        self.kinds.retain(|kind| kinds.contains(kind));
+        self.operations.retain(|kind| kinds.contains(kind));
+        self
+    }
+
     /// The same with clocks of these rates, within this bound, in parts per million.
     pub fn with_rates(self, rate_bound: u32, rates: &[i64]) -> Self {
         Bounds { rate_bound, rates: rates.to_vec(), ..self }

@@ -10,7 +10,7 @@ use crate::machine::{Link, Page, Stage};
 use crate::state::State;
 
 /// A kind of fault or of intervention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum FaultKind {
     /// The node's link loses requests, those under way included.
     LoseRequests,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use conclave_model::{Bounds, explore};
+use conclave_model::{Bounds, FaultKind, explore};
 
 /// Explores the election core exhaustively within bounds; exits with 1 if a promise is broken.
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// How often operators intervene at most
     #[arg(long, default_value_t = 0)]
     operators: u8,
+    /// Only these faults and interventions; all of them unless said
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<FaultKind>,
     /// Begin with nodes that are being started rather than with a leader
     #[arg(long)]
     started: bool,
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         ..bounds
     };
     let bounds = if arguments.without_guards { bounds.without_guards() } else { bounds };
+    let bounds = if arguments.only.is_empty() { bounds } else { bounds.with_only(&arguments.only) };
     let explored = explore(&bounds, arguments.threads);
     println!("{explored}");
     for sight in &explored.seen {

@@ -27,17 +27,19 @@ impl State {
     }
 
     /// S8: who says that it leads does so alone, by a term that stands and for which it was
-    /// told to lead.
+    /// told to lead, and not past the deadline.
     pub(crate) fn is_truthful(&self, bounds: &Bounds) -> bool {
         bounds.election_names().all(|election| {
             let mut leading = (0..self.machines.len()).filter_map(|n| {
                 let machine = &self.machines[n];
-                Some((machine, machine.core.as_ref()?.leading(&election, self.now(n))?))
+                Some((n, machine.core.as_ref()?.leading(&election, self.now(n))?))
             });
-            let Some((machine, token)) = leading.next() else { return true };
+            let Some((n, token)) = leading.next() else { return true };
+            let machine = &self.machines[n];
             leading.next().is_none()
                 && self.lowest(&election).is_some_and(|(lowest, _)| lowest == token)
                 && machine.leads.get(&election) == Some(&token)
+                && !machine.is_overdue(self.now(n).fast)
         })
     }
 
