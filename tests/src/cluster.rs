@@ -29,7 +29,7 @@ pub struct Plan {
     pub members: usize,
     /// The nodes' TTL, as in their configuration.
     pub ttl: &'static str,
-    /// Whether each node's static-pod directory is a disk of its own, which can be frozen.
+    /// Whether each node's static-pod directory is a disk of its own, which can fail.
     pub disks: bool,
 }
 

@@ -1,106 +1,230 @@
-//! A directory that can be made to refuse every change, whoever asks: also root, who is not stopped
-//! by permissions.
+//! A small disk of a node's own, which can be full, read-only or hung.
 //!
-//! It becomes a small file system of its own (mounting it needs root), which is remounted
-//! read-only; where mounting is not allowed, the directory is marked immutable instead. Both are
-//! undone on drop, and by the janitor (see [`scratch`](crate::scratch)) when there is none.
+//! It is a loop-mounted ext4, and its three ways to fail are the kernel's own: no space left, a
+//! remount, and a freeze, in which whoever writes sleeps without end and not even SIGKILL takes
+//! effect before the thaw. Where mounting is not allowed it is a plain directory, which can only
+//! refuse every change, by being marked immutable: root is not stopped by permissions. All of it is
+//! undone on drop, and by the janitor (see [`scratch`]) when there is none.
 
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, eventually, scratch};
 
-/// How changes are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Room for some manifests and little else.
+const SIZE_BYTES: u64 = 8 << 20;
+
+/// How it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Not a byte is left.
+    Full,
+    /// It can only be read.
+    ReadOnly,
+    /// Writing to it does not come back.
+    Hung,
+}
+
+impl Failure {
+    /// All of them.
+    const ALL: [Failure; 3] = [Failure::Full, Failure::ReadOnly, Failure::Hung];
+}
+
+/// What it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
     Mounted,
     Marked,
 }
 
-/// A directory whose files can be frozen.
+/// A disk, whole again and gone on drop, whatever state it is in.
 #[derive(Debug)]
 pub struct Disk {
-    directory: PathBuf,
+    dir: TempDir,
     means: Means,
 }
 
 impl Disk {
-    /// Puts one at an existing, empty directory.
+    /// Makes one.
     ///
     /// # Errors
     ///
     /// When this machine allows neither way, with what each said.
-    pub fn at(directory: &Path) -> Result<Self> {
-        let directory = directory.to_owned();
-        let mount = ["-t", "tmpfs", "-o", "size=4m,mode=0755", "conclave-tests"];
-        let Err(no_mount) = run("mount", &mount, &directory) else {
-            return Ok(Disk { directory, means: Means::Mounted });
-        };
-        let disk = Disk { directory, means: Means::Marked };
-        if let Err(no_mark) = disk.freeze().and_then(|()| disk.thaw()) {
-            bail!(
-                "this test needs a directory that refuses changes; run it as root. Mounting a \
-                 small file system: {no_mount:#}. Marking it immutable: {no_mark:#}"
-            );
+    pub fn make(name: &str) -> Result<Self> {
+        let dir = scratch::directory(&format!("disk-{name}"))?;
+        let mut disk = Disk { dir, means: Means::Mounted };
+        fs::create_dir(disk.mount())?;
+        let mounted = disk.format_and_mount();
+        fs::create_dir(disk.directory())?;
+        if let Err(no_mount) = mounted {
+            disk.means = Means::Marked;
+            let marked = disk.fail(Failure::ReadOnly).and_then(|()| disk.mend(Failure::ReadOnly));
+            if let Err(no_mark) = marked {
+                bail!(
+                    "a disk that fails takes root. Mounting one: {no_mount:#}. Marking a \
+                     directory immutable: {no_mark:#}"
+                );
+            }
         }
         Ok(disk)
     }
 
-    /// From now on nothing in the directory changes.
+    fn format_and_mount(&self) -> Result<()> {
+        let image = self.dir.path().join("image");
+        File::create(&image)?.set_len(SIZE_BYTES)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "1024"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop,noatime"]).arg(&image).arg(self.mount()))
+    }
+
+    /// How disks can fail on this machine.
     ///
     /// # Errors
     ///
-    /// When it cannot be done.
-    pub fn freeze(&self) -> Result<()> {
-        self.change("remount,ro", "+i")
+    /// When they cannot, with the reason.
+    pub fn possible() -> Result<&'static [Failure]> {
+        Ok(match Self::make("trial")?.means {
+            Means::Mounted => &Failure::ALL,
+            Means::Marked => &[Failure::ReadOnly],
+        })
     }
 
-    /// Changes are possible again.
+    /// The directory on it that is used.
+    pub fn directory(&self) -> PathBuf {
+        self.mount().join("manifests")
+    }
+
+    /// What thaws it, and may outlive it.
+    pub fn thaw(&self) -> Thaw {
+        Thaw(self.mount())
+    }
+
+    /// Lets it fail.
     ///
     /// # Errors
     ///
-    /// When it cannot be done.
-    pub fn thaw(&self) -> Result<()> {
-        self.change("remount,rw", "-i")
+    /// When it does not.
+    pub fn fail(&self, failure: Failure) -> Result<()> {
+        match (failure, self.means) {
+            (Failure::ReadOnly, Means::Mounted) => self.remount("remount,ro"),
+            (Failure::ReadOnly, Means::Marked) => self.mark("+i"),
+            (_, Means::Marked) => bail!("only a mounted disk can be {failure:?}"),
+            (Failure::Full, _) => self.fill(),
+            (Failure::Hung, _) => run(Command::new("fsfreeze").arg("--freeze").arg(self.mount())),
+        }
     }
 
-    fn change(&self, options: &str, mark: &str) -> Result<()> {
-        let once = || match self.means {
-            Means::Mounted => run("mount", &["-o", options], &self.directory),
-            Means::Marked => run("chattr", &[mark], &self.directory),
-        };
-        // A file that is being written at this moment keeps its disk from becoming read-only.
+    /// Ends a failure.
+    ///
+    /// # Errors
+    ///
+    /// When it goes on.
+    pub fn mend(&self, failure: Failure) -> Result<()> {
+        match (failure, self.means) {
+            (Failure::ReadOnly, Means::Mounted) => self.remount("remount,rw"),
+            (Failure::ReadOnly, Means::Marked) => self.mark("-i"),
+            (_, Means::Marked) => bail!("only a mounted disk can have been {failure:?}"),
+            (Failure::Full, _) => {
+                fs::remove_file(self.filler()).context("remove what fills the disk")
+            }
+            (Failure::Hung, _) => run(Command::new("fsfreeze").arg("--unfreeze").arg(self.mount())),
+        }
+    }
+
+    fn mark(&self, how: &str) -> Result<()> {
+        run(Command::new("chattr").arg(how).arg(self.directory()))
+    }
+
+    fn fill(&self) -> Result<()> {
+        let mut file = File::create(self.filler())?;
+        // In smaller and smaller pieces, until not even one of the smallest fits.
+        for piece in [64 * 1024, 1024, 1] {
+            let bytes = vec![b'.'; piece];
+            let full = loop {
+                if let Err(error) = file.write_all(&bytes) {
+                    break error;
+                }
+            };
+            if full.kind() != ErrorKind::StorageFull {
+                return Err(full).context("fill the disk");
+            }
+        }
+        Ok(file.sync_all()?)
+    }
+
+    /// A file that is being written forbids it for a moment.
+    fn remount(&self, how: &str) -> Result<()> {
         let mut last = None;
-        let done = eventually(&format!("{options} to succeed"), PATIENCE, || match once() {
-            Ok(()) => Some(()),
-            Err(error) => {
-                last = Some(error);
-                None
+        let done = eventually(how, PATIENCE, || {
+            match run(Command::new("mount").args(["-o", how]).arg(self.mount())) {
+                Ok(()) => Some(()),
+                Err(error) => {
+                    last = Some(error);
+                    None
+                }
             }
         });
         done.map_err(|error| last.unwrap_or(error))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mount().join("filler")
+    }
+
+    fn mount(&self) -> PathBuf {
+        self.dir.path().join("mount")
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let gone = match self.means {
-            Means::Mounted => run("umount", &["--lazy"], &self.directory),
-            Means::Marked => run("chattr", &["-i"], &self.directory),
-        };
-        if !std::thread::panicking() {
-            gone.expect("a test's disks end with it");
+        drop(self.thaw());
+        if self.means == Means::Marked {
+            // It may be unmarked already.
+            let _ = self.mark("-i");
+        }
+        let mount = self.mount();
+        if !mounted(&mount) {
+            return;
+        }
+        let unmounted = run(Command::new("umount").arg(&mount));
+        if std::thread::panicking() {
+            // Whoever still uses it is on his way out.
+            let _ = unmounted.or_else(|_| run(Command::new("umount").arg("--lazy").arg(&mount)));
+        } else {
+            unmounted.expect("a disk that nobody uses any more is unmounted");
         }
     }
 }
 
-fn run(program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
-    let output = Command::new(program).args(arguments).arg(directory).output();
-    let output = output.with_context(|| format!("cannot run {program}"))?;
+/// Thaws a hung disk when dropped, so that whoever hangs in it can be ended.
+#[derive(Debug)]
+pub struct Thaw(PathBuf);
+
+impl Drop for Thaw {
+    fn drop(&mut self) {
+        if mounted(&self.0) {
+            // It fails where nothing is frozen.
+            let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).output();
+        }
+    }
+}
+
+/// Whether something is mounted there.
+fn mounted(mount: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let wanted = mount.to_string_lossy();
+    mounts.lines().any(|line| line.split(' ').nth(1) == Some(&wanted))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
     if !output.status.success() {
-        bail!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
@@ -108,24 +232,67 @@ fn run(program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch;
-    use std::fs;
+    use crate::process::{Process, Signal};
+    use std::time::Duration;
+
+    fn write(file: &Path) -> Result<(), ErrorKind> {
+        fs::write(file, "x").map_err(|error| error.kind())
+    }
 
     #[test]
-    fn refuses_changes_while_it_is_frozen_and_leaves_nothing_behind() {
-        let scratch = scratch::directory("disk").unwrap();
-        let file = scratch.path().join("file");
-        let disk = Disk::at(scratch.path()).unwrap();
-        fs::write(&file, "x").unwrap();
-        disk.freeze().unwrap();
-        assert!(fs::remove_file(&file).is_err());
-        assert!(fs::write(scratch.path().join("other"), "x").is_err());
-        disk.thaw().unwrap();
-        fs::remove_file(&file).unwrap();
-        disk.freeze().unwrap();
+    fn fails_in_every_way_that_is_possible_and_mends() {
+        let disk = Disk::make("test").unwrap();
+        let file = disk.directory().join("file");
+        for failure in Disk::possible().unwrap().iter().filter(|way| **way != Failure::Hung) {
+            disk.fail(*failure).unwrap();
+            assert!(write(&file).is_err(), "{failure:?}");
+            disk.mend(*failure).unwrap();
+            write(&file).unwrap();
+            fs::remove_file(&file).unwrap();
+        }
+        disk.fail(Failure::ReadOnly).unwrap();
+        let (mount, root) = (disk.mount(), disk.dir.path().to_owned());
         drop(disk);
-        fs::write(&file, "x").unwrap();
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        assert!(!mounts.contains(scratch.path().to_str().unwrap()), "{mounts}");
+        assert!(!mounted(&mount) && !root.exists());
+    }
+
+    #[test]
+    fn without_a_mount_it_still_refuses_changes() {
+        let dir = scratch::directory("marked").unwrap();
+        let disk = Disk { dir, means: Means::Marked };
+        fs::create_dir_all(disk.directory()).unwrap();
+        let (file, root) = (disk.directory().join("file"), disk.dir.path().to_owned());
+        write(&file).unwrap();
+        disk.fail(Failure::ReadOnly).unwrap();
+        assert!(fs::remove_file(&file).is_err());
+        assert!(disk.fail(Failure::Full).is_err());
+        disk.mend(Failure::ReadOnly).unwrap();
+        fs::remove_file(&file).unwrap();
+        disk.fail(Failure::ReadOnly).unwrap();
+        drop(disk);
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn hangs_whoever_writes_and_lets_go_on_drop() {
+        let disk = Disk::make("test").unwrap();
+        if disk.means == Means::Marked {
+            return assert!(disk.fail(Failure::Hung).is_err());
+        }
+        let file = disk.directory().join("file");
+        write(&file).unwrap();
+        disk.fail(Failure::Hung).unwrap();
+        let log = scratch::directory("remover").unwrap();
+        let mut command = Command::new("rm");
+        command.arg(&file);
+        let mut remover = Process::start("rm", log.path(), command).unwrap();
+        assert!(remover.wait(Duration::from_millis(300)).is_err(), "it hangs");
+        remover.signal(Signal::KILL).unwrap();
+        assert!(file.exists());
+        let (mount, thaw) = (disk.mount(), disk.thaw());
+        drop(thaw);
+        remover.wait(PATIENCE).unwrap();
+        drop(disk);
+        assert!(!mounted(&mount));
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Thaw};
 use crate::process::{Pid, Process, Signal, alive, send};
 use crate::{PATIENCE, binary, eventually, pod, scratch};
 
@@ -21,12 +21,14 @@ pub const TTL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A node: its directories and configuration, which outlive its processes.
 pub struct Node {
+    /// Thaws the disk before anything else: whoever hangs in it cannot be ended.
+    thaw: Option<Thaw>,
     /// Ended before the directory goes.
     process: Option<Process>,
     /// Earlier guards; what they left running is for the next one to deal with, not for us.
     past: Vec<Process>,
     name: String,
-    /// Gone before the directory that it is in.
+    /// Gone when nobody uses it any more.
     disk: Option<Disk>,
     dir: TempDir,
     destinations: PathBuf,
@@ -47,7 +49,8 @@ impl Node {
         }
         let destinations = dir.path().join("dst");
         let (name, process, past) = (name.to_owned(), None, Vec::new());
-        let mut node = Node { process, past, name, disk: None, dir, destinations, config };
+        let mut node =
+            Node { thaw: None, process, past, name, disk: None, dir, destinations, config };
         node.config["node"]["name"] = json!(node.name);
         node.config["state_directory"] = json!("state");
         Ok(node)
@@ -84,13 +87,15 @@ impl Node {
         self.destinations = directory.to_owned();
     }
 
-    /// Makes the static-pod directory a disk of its own. To be done while it is empty.
+    /// Has a disk of the node's own be the static-pod directory from the next start on.
     ///
     /// # Errors
     ///
     /// When this machine does not allow it.
     pub fn have_a_disk(&mut self) -> Result<()> {
-        self.disk = Some(Disk::at(&self.destinations())?);
+        let disk = Disk::make(&self.name)?;
+        self.place_in(&disk.directory());
+        (self.thaw, self.disk) = (Some(disk.thaw()), Some(disk));
         Ok(())
     }
 

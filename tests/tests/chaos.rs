@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use conclave_tests::chaos::arena::Design;
 use conclave_tests::chaos::check::Rule;
-use conclave_tests::chaos::disk::Disk;
 use conclave_tests::chaos::play::{Options, play};
 use conclave_tests::chaos::verdict::judge;
+use conclave_tests::disk::Disk;
 use conclave_tests::etcd::Version;
 use conclave_tests::pod::SCHEDULER;
 use conclave_tests::seed::Seed;
@@ -21,15 +21,15 @@ const TTL: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(15);
 
 fn options(seed: Seed, faults: usize) -> Options {
-    let disks = Disk::possible();
-    if let Err(error) = &disks {
-        println!("without faults of disks, because none can be mounted here: {error:#}");
-    }
+    let failures = Disk::possible().unwrap_or_else(|error| {
+        println!("without faults of disks: {error:#}");
+        &[]
+    });
     Options {
         seed,
         faults,
         no_longer_than: Duration::from_secs(30),
-        design: Design { nodes: 3, ttl: TTL, version: Version::V3_4, disks: disks.is_ok() },
+        design: Design { nodes: 3, ttl: TTL, version: Version::V3_4, failures },
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use conclave_tests::cluster::{self, Cluster, Plan, Term};
+use conclave_tests::disk::Failure;
 use conclave_tests::gateway::{Entry, Gateway};
 use conclave_tests::node::{Node, TTL};
 use conclave_tests::pod::EXCLUSIVE;
@@ -52,11 +53,11 @@ impl Scene {
     }
 
     fn freeze(&mut self) -> Result<()> {
-        self.leader().disk()?.freeze()
+        self.leader().disk()?.fail(Failure::ReadOnly)
     }
 
     fn thaw(&mut self) -> Result<()> {
-        self.leader().disk()?.thaw()
+        self.leader().disk()?.mend(Failure::ReadOnly)
     }
 
     /// The leader's session record.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::chaos::disk::{Disk, Thaw};
 use crate::cluster::{Cluster, Plan};
+use crate::disk::Failure;
 use crate::etcd::{Etcd, Version};
 use crate::gateway::Gateway;
 use crate::node::Node;
@@ -35,18 +35,14 @@ pub struct Design {
     pub ttl: Duration,
     /// Which etcd.
     pub version: Version,
-    /// Whether each node gets a disk of its own, which takes the right to mount.
-    pub disks: bool,
+    /// How the nodes' disks can fail; they have none of their own where these are none.
+    pub failures: &'static [Failure],
 }
 
 /// The scene of a run.
 pub struct Arena {
-    /// Dropped first: whoever hangs in a disk can only be ended when it is thawed.
-    thaws: Vec<Thaw>,
     /// Nodes, links, members and the observer.
     pub cluster: Cluster,
-    /// The nodes' disks, in their order; unmounted when nobody uses them any more.
-    pub disks: Vec<Disk>,
 }
 
 impl Arena {
@@ -56,21 +52,13 @@ impl Arena {
     ///
     /// When something of it does not come up.
     pub fn start(design: &Design) -> Result<Self> {
-        let mut disks = Vec::new();
         let ttl: &'static str = format!("{}ms", design.ttl.as_millis()).leak();
-        let plan = Plan { version: design.version, members: MEMBERS, ttl, disks: false };
+        let disks = !design.failures.is_empty();
+        let plan = Plan { version: design.version, members: MEMBERS, ttl, disks };
         let names = &NAMES[..design.nodes];
-        let mut cluster = Cluster::prepare_with(names, &plan, |node| {
-            furnish(node)?;
-            if design.disks {
-                let disk = Disk::make(node.name())?;
-                node.place_in(&disk.directory());
-                disks.push(disk);
-            }
-            Ok(())
-        })?;
+        let mut cluster = Cluster::prepare_with(names, &plan, furnish)?;
         cluster.nodes.iter_mut().try_for_each(Node::start)?;
-        Ok(Arena { thaws: disks.iter().map(Disk::thaw).collect(), cluster, disks })
+        Ok(Arena { cluster })
     }
 
     /// The node that leads, as far as can be seen, if exactly one does.
@@ -107,12 +95,10 @@ impl Arena {
     ///
     /// When the observer lost its sight.
     pub fn end(self) -> Result<Remains> {
-        let Arena { thaws, cluster, disks } = self;
-        drop(thaws);
-        let Cluster { nodes, observer, links, etcd } = cluster;
+        let Cluster { nodes, observer, links, etcd } = self.cluster;
         let story = observer.finish()?;
         drop(links);
-        Ok(Remains { story, nodes, etcd, disks })
+        Ok(Remains { story, nodes, etcd })
     }
 }
 
@@ -124,8 +110,6 @@ pub struct Remains {
     pub nodes: Vec<Node>,
     /// The store.
     pub etcd: Vec<Etcd>,
-    /// The nodes' disks.
-    pub disks: Vec<Disk>,
 }
 
 /// Gives a node a policy file of its own and manifests that name their term.

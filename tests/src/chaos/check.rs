@@ -11,7 +11,7 @@ use crate::chaos::fault::Group;
 use crate::chaos::history::History;
 use crate::chaos::orphan::{Orphan, orphans};
 use crate::chaos::record::{Cause, Record};
-use crate::timeline::{Change, Sighting, Timeline};
+use crate::timeline::{Change, Overlap, Sighting, Timeline};
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,18 +104,23 @@ impl Evidence<'_> {
         violations
     }
 
-    /// The same by polling: of two that had a file at once, one must be an orphan.
+    /// The same by polling: of two that had a file at once, one must be an orphan. However often a
+    /// file was seen with the same two, it is told once.
     fn overlaps(&self, orphans: &[Orphan]) -> Vec<Violation> {
-        let theirs = |file: &String| self.files.contains(&file.as_str());
-        let overlaps = self.story.overlaps().iter().filter(|overlap| theirs(&overlap.file));
-        let bad = overlaps
-            .filter(|overlap| !overlap.nodes.iter().any(|node| excused(orphans, node, overlap.at)));
-        bad.map(|overlap| {
-            let [one, other] = &overlap.nodes;
-            let what = format!("{} was seen with {one} and {other} at once", overlap.file);
-            self.violation(Rule::OneHolder, overlap.at, what)
-        })
-        .collect()
+        let mut bad: BTreeMap<(&str, &[String; 2]), Vec<Instant>> = BTreeMap::new();
+        for Overlap { at, file, nodes } in self.story.overlaps() {
+            let ours = self.files.contains(&file.as_str());
+            if ours && !nodes.iter().any(|node| excused(orphans, node, *at)) {
+                bad.entry((file, nodes)).or_default().push(*at);
+            }
+        }
+        bad.into_iter()
+            .map(|((file, [one, other]), looks)| {
+                let (first, count) = (looks[0], looks.len());
+                let what = format!("{file} was seen with {one} and {other} at once, {count} times");
+                self.violation(Rule::OneHolder, first, what)
+            })
+            .collect()
     }
 
     /// After both of a node's processes were killed, nothing appears on it before what they left

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::disk::Failure;
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -127,6 +129,16 @@ impl Kind {
             | Kind::StoreFrozen => Group::Store,
             Kind::DiskFull | Kind::DiskReadOnly | Kind::DiskHung => Group::Disk,
             Kind::SourceEdited | Kind::SourceBroken | Kind::SourceRemoved => Group::Source,
+        }
+    }
+
+    /// How a disk fails in it, if one does.
+    pub fn failure(self) -> Option<Failure> {
+        match self {
+            Kind::DiskFull => Some(Failure::Full),
+            Kind::DiskReadOnly => Some(Failure::ReadOnly),
+            Kind::DiskHung => Some(Failure::Hung),
+            _ => None,
         }
     }
 

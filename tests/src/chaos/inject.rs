@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::chaos::arena::{Arena, policy, restore_policy, source};
-use crate::chaos::disk::Failure;
 use crate::chaos::fault::{Fault, Group, Kind};
 use crate::chaos::record::{Cause, Ended, Helpless, Record};
 use crate::cluster::NAME;
+use crate::disk::Failure;
 use crate::gateway::Gateway;
 use crate::pod::EXCLUSIVE;
 use crate::process::{Pid, Signal, alive, send};
@@ -132,6 +132,10 @@ fn strike_node(
     node: usize,
     chance: u64,
 ) -> Result<Cure> {
+    if let Some(failure) = kind.failure() {
+        arena.cluster.nodes[node].disk()?.fail(failure)?;
+        return Ok(Cure::Disk(node, failure));
+    }
     match kind {
         Kind::DaemonKilled => {
             daemon(arena, node)?.into_iter().for_each(|pid| signal(pid, Signal::KILL));
@@ -159,18 +163,18 @@ fn strike_node(
         | Kind::RepliesLost
         | Kind::RequestsLost
         | Kind::OneLinkBlackHoled => links(arena, kind, node, chance),
-        Kind::DiskFull => disk(arena, node, Failure::Full),
-        Kind::DiskReadOnly => disk(arena, node, Failure::ReadOnly),
-        Kind::DiskHung => disk(arena, node, Failure::Hung),
         Kind::SourceEdited | Kind::SourceBroken | Kind::SourceRemoved => {
             sources(arena, kind, node, chance)
         }
         Kind::PolicyBroken => break_policy(arena, node, chance),
-        Kind::MemberKilled
+        Kind::DiskFull
+        | Kind::DiskReadOnly
+        | Kind::DiskHung
+        | Kind::MemberKilled
         | Kind::MemberFrozen
         | Kind::StoreLeaderKilled
         | Kind::StoreLeaderFrozen
-        | Kind::StoreFrozen => unreachable!("these strike the store"),
+        | Kind::StoreFrozen => unreachable!("a disk's are above, the store's are its own"),
     }
 }
 
@@ -209,7 +213,7 @@ fn strike_both(
 
 fn apply(arena: &mut Arena, record: &mut Record, cure: &Cure) -> Result<()> {
     match cure {
-        Cure::Disk(node, failure) => arena.disks[*node].mend(*failure),
+        Cure::Disk(node, failure) => arena.cluster.nodes[*node].disk()?.mend(*failure),
         Cure::Links(node, lossy) => arena.cluster.links[*node].iter().try_for_each(|link| {
             if *lossy {
                 link.cut();
@@ -308,11 +312,6 @@ fn links(arena: &Arena, kind: Kind, node: usize, chance: u64) -> Result<Cure> {
         links.iter().try_for_each(|link| link.set(mode))?;
     }
     Ok(Cure::Links(node, (chance / 16).is_multiple_of(2)))
-}
-
-fn disk(arena: &Arena, node: usize, failure: Failure) -> Result<Cure> {
-    arena.disks[node].fail(failure)?;
-    Ok(Cure::Disk(node, failure))
 }
 
 fn sources(arena: &Arena, kind: Kind, node: usize, chance: u64) -> Result<Cure> {

@@ -19,7 +19,6 @@
 pub mod arena;
 pub mod availability;
 pub mod check;
-pub mod disk;
 pub mod expiry;
 pub mod fault;
 pub mod history;

@@ -14,6 +14,10 @@ use crate::timeline::{Holding, Timeline};
 /// take away what it should have taken away meanwhile.
 pub const WAKING: Duration = Duration::from_millis(250);
 
+/// How often a daemon that could not withdraw tries again. Its guard does so ten times as often,
+/// but may be frozen itself.
+const TRYING_AGAIN: Duration = Duration::from_secs(1);
+
 /// A holding that outlived its node's ability to end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
@@ -39,7 +43,8 @@ impl Orphan {
         match self.cause {
             Cause::Killed => self.gone,
             Cause::Frozen | Cause::Disk => {
-                let late = self.able.map(|able| able + WAKING);
+                let trying = if self.cause == Cause::Disk { TRYING_AGAIN } else { Duration::ZERO };
+                let late = self.able.map(|able| able + trying + WAKING);
                 match (late, self.gone) {
                     (Some(late), Some(gone)) => Some(late.min(gone)),
                     (late, gone) => late.or(gone),
@@ -94,7 +99,7 @@ mod tests {
             (Cause::Frozen, Some(2000), Some(9000), 2000 + late, Some(2001 + late)),
             (Cause::Frozen, Some(2000), Some(2010), 2010, Some(2011)),
             (Cause::Frozen, None, None, 100_000, None),
-            (Cause::Disk, Some(2000), None, 2000, Some(2001 + late)),
+            (Cause::Disk, Some(2000), None, 3000 + late, Some(3001 + late)),
         ] {
             let orphan = Orphan {
                 node: "a".to_owned(),

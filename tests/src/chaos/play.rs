@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::chaos::arena::{Arena, Design};
 use crate::chaos::check::{Evidence, Rule, Violation};
-use crate::chaos::fault::{Group, Kind, Target};
+use crate::chaos::fault::{Kind, Target};
 use crate::chaos::inject::{Ills, store_answers, supervise};
 use crate::chaos::plan::{Plan, Step};
 use crate::chaos::record::{Played, Record, Strike};
@@ -55,7 +55,8 @@ pub struct Run {
 impl Options {
     /// The kinds of faults that can be played here.
     pub fn kinds(&self) -> Vec<Kind> {
-        let playable = |kind: &Kind| self.design.disks || kind.group() != Group::Disk;
+        let failures = self.design.failures;
+        let playable = |kind: &Kind| kind.failure().is_none_or(|way| failures.contains(&way));
         Kind::ALL.into_iter().filter(playable).collect()
     }
 }

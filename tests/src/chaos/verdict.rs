@@ -68,10 +68,10 @@ pub fn judge(run: Run, ttl: Duration, late: Duration) -> Result<Verdict> {
     if violations.is_empty() {
         violations.extend(end_nodes(&mut arena)?);
     }
-    let Remains { story, mut nodes, etcd, disks } = arena.end()?;
+    let Remains { story, mut nodes, etcd } = arena.end()?;
     nodes.iter_mut().try_for_each(Node::kill)?;
     let history = read(&etcd)?;
-    drop((etcd, disks));
+    drop(etcd);
     let evidence = Evidence { story: &story, record: &record, files: &EXCLUSIVE, ttl };
     let orphans = evidence.orphans();
     let costs = costs(&record, &served(&story, &EXCLUSIVE, &orphans), &orphans, &stalls);

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(lines.len(), 4, "{text}");
         assert_eq!(lines[1], "0,0.000,links refused,a,true,700,1200.0,300.0,0,600.0");
         let (ttl, version) = (Duration::from_secs(1), Version::V3_4);
-        let table = Table::new(&verdict, &Design { nodes: 3, ttl, version, disks: true }, 7, ttl);
+        let table = Table::new(&verdict, &Design { nodes: 3, ttl, version, failures: &[] }, 7, ttl);
         let out = scratch::directory("chaos").unwrap();
         write(&out.path().join("new"), &verdict, &table).unwrap();
         let plot = fs::read_to_string(out.path().join("new/unavailability.svg")).unwrap();

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use conclave_tests::chaos::arena::Design;
-use conclave_tests::chaos::disk::Disk;
 use conclave_tests::chaos::plan::Step;
 use conclave_tests::chaos::play::{Options, play};
 use conclave_tests::chaos::record::Record;
 use conclave_tests::chaos::verdict::judge;
+use conclave_tests::disk::Disk;
 use conclave_tests::etcd::Version;
 use conclave_tests::{binary, seed};
 
@@ -93,12 +93,12 @@ fn main() -> Result<ExitCode> {
     eprintln!("chaos: building or finding conclave…");
     let binary = binary::conclave();
     let seed = call.seed.unwrap_or_else(seed::Seed::fresh);
-    let disks = Disk::possible().inspect_err(|error| {
-        eprintln!("chaos: no faults of disks, because none can be mounted here: {error:#}");
+    let failures = Disk::possible().unwrap_or_else(|error| {
+        eprintln!("chaos: no faults of disks: {error:#}");
+        &[]
     });
     let ttl = Duration::from_millis(call.ttl.into());
-    let design =
-        Design { nodes: call.nodes.into(), ttl, version: call.etcd.into(), disks: disks.is_ok() };
+    let design = Design { nodes: call.nodes.into(), ttl, version: call.etcd.into(), failures };
     eprintln!("chaos: seed {seed}, {}", binary.display());
     let began = Instant::now();
     let options = Options {

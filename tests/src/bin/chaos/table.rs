@@ -253,7 +253,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_row_for_holders_and_one_for_standbys() {
-        let design = Design { nodes: 3, ttl: TTL, version: Version::V3_4, disks: true };
+        let design = Design { nodes: 3, ttl: TTL, version: Version::V3_4, failures: &[] };
         let text = Table::new(&verdict(), &design, 7, TTL).to_string();
         let rows: Vec<_> =
             text.lines().filter(|line| line.contains("refused")).map(cells).collect();

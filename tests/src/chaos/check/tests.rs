@@ -4,7 +4,6 @@ use super::*;
 use crate::chaos::fault::{Fault, Kind, Target};
 use crate::chaos::history::Term;
 use crate::chaos::record::{Helpless, Strike};
-use crate::timeline::Overlap;
 use Change::{Created, MovedIn, Vanished};
 
 const BOTH: [&str; 2] = ["s", "c"];
