@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -65,9 +66,10 @@ impl Unit {
     }
 }
 
-/// A service manager's end of the conversation.
+/// A service manager's end of the conversation. It listens all the time, as one does: a socket
+/// that nobody reads from is soon full.
 struct Manager {
-    socket: UnixDatagram,
+    words: Receiver<String>,
     name: String,
 }
 
@@ -76,14 +78,22 @@ impl Manager {
         // Unique, because the node's directory is.
         let name = cluster.node("a").root().join("notify").display().to_string();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-        Ok(Manager { socket, name: format!("@{name}") })
+        let (heard, words) = mpsc::channel();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len) = socket.recv(&mut buffer) {
+                let word = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                if heard.send(word).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Manager { words, name: format!("@{name}") })
     }
 
     fn next(&self, within: Duration) -> Option<String> {
-        self.socket.set_read_timeout(Some(within)).ok()?;
-        let mut buffer = [0; 4096];
-        let len = self.socket.recv(&mut buffer).ok()?;
-        Some(String::from_utf8_lossy(&buffer[..len]).into_owned())
+        self.words.recv_timeout(within).ok()
     }
 
     /// Waits until it is told something that begins like this.

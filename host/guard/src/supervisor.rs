@@ -1,8 +1,8 @@
 //! What the service manager is told: that the node is ready, how it is, and that it is alive.
 //!
 //! The protocol is systemd's `sd_notify`: datagrams of `KEY=value` lines to a socket that it names
-//! in the environment. Nobody waits for it: what does not get through at once is not sent. (The
-//! crates for this block on a full socket.)
+//! in the environment. Nobody waits for it: what does not get through at once is tried again at the
+//! next turn of the guard's loop. (The crates for this block on a full socket.)
 
 use std::env;
 use std::ffi::OsStr;
@@ -67,24 +67,17 @@ impl Supervisor {
 
     /// The node does what it is there for. Told once.
     pub(crate) fn ready(&mut self) {
-        if !self.ready {
-            self.ready = true;
-            self.tell("READY=1");
-        }
+        self.ready = self.ready || self.tell("READY=1");
     }
 
     /// The node is ending. Told once.
     pub(crate) fn stopping(&mut self) {
-        if !self.stopping {
-            self.stopping = true;
-            self.tell("STOPPING=1");
-        }
+        self.stopping = self.stopping || self.tell("STOPPING=1");
     }
 
     /// How the node is, for people; told when it has changed.
     pub(crate) fn status(&mut self, status: String) {
-        if self.to.is_some() && self.status != status {
-            self.tell(&format!("STATUS={status}"));
+        if self.status != status && self.tell(&format!("STATUS={status}")) {
             self.status = status;
         }
     }
@@ -101,16 +94,16 @@ impl Supervisor {
         if beats.is_some() && beats == self.beats {
             return;
         }
-        self.beats = beats;
-        self.next_sign = now.after(period);
-        self.tell("WATCHDOG=1");
+        if self.tell("WATCHDOG=1") {
+            self.beats = beats;
+            self.next_sign = now.after(period);
+        }
     }
 
-    fn tell(&self, what: &str) {
-        if let Some((socket, to)) = &self.to {
-            // A service manager that does not listen is no reason not to go on.
-            let _ = socket.send_to_addr(what.as_bytes(), to);
-        }
+    /// Whether that got through. A service manager that does not listen is no reason not to go on.
+    fn tell(&self, what: &str) -> bool {
+        let sent = self.to.as_ref().map(|(socket, to)| socket.send_to_addr(what.as_bytes(), to));
+        matches!(sent, Some(Ok(_)))
     }
 }
 
@@ -209,13 +202,23 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_is_not_waited_for() {
+    fn a_full_socket_is_not_waited_for_and_nothing_is_lost_in_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        let _deaf = UnixDatagram::bind(&path).unwrap();
+        let slow = UnixDatagram::bind(&path).unwrap();
         let mut supervisor = Supervisor::new(Some(path.as_os_str()), None, at(0));
         for i in 0..10_000 {
             supervisor.status(i.to_string());
         }
+        for _ in 0..2 {
+            supervisor.ready();
+            supervisor.stopping();
+        }
+        assert!(received(&slow).iter().all(|told| told.starts_with("STATUS=")));
+        for _ in 0..2 {
+            supervisor.ready();
+            supervisor.stopping();
+        }
+        assert_eq!(received(&slow), ["READY=1", "STOPPING=1"]);
     }
 }
