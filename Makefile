@@ -33,6 +33,10 @@ mutate: setup ## put each deliberate bug into a copy of the tree and show that i
 simulate: setup ## a hundred thousand more schedules of the simulator; SIM=--help for more
 	$(CARGO) run --release -p conclave-sim -- run --from 100000 $(SIM)
 
+.PHONY: fuzz
+fuzz: setup ## bad input from fuzzers, a minute for each way in; FUZZ="3600 config" for others
+	fuzz/run $(FUZZ)
+
 .PHONY: lint
 lint: setup ## formatting, clippy, and whether the committed policies match their sources
 	$(CARGO) fmt --all --check

@@ -59,6 +59,8 @@ mod backoff;
 mod clock;
 mod config;
 mod error;
+#[cfg(test)]
+mod garbage;
 mod guard;
 mod handover;
 mod heartbeat;
