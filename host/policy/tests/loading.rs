@@ -240,6 +240,19 @@ fn compiled_components_are_kept_privately_and_damage_is_compiled_again() {
 }
 
 #[test]
+fn compiled_code_is_no_plugin() {
+    let state = tempfile::tempdir().expect("a directory");
+    let host = PolicyHost::new(patient(), Some(state.path().to_owned())).expect("a sandbox");
+    host.load("cold-standby", &component(COLD)).expect("a policy");
+    let entry = fs::read_dir(state.path()).expect("the cache").next().expect("an entry");
+    let kept = fs::read(entry.expect("an entry").path()).expect("compiled code");
+    // As it is kept, and without the digest before it, as wasmtime itself writes it.
+    for code in [&kept[..], &kept[32..]] {
+        assert!(refused(code).starts_with("it is not a WebAssembly component"));
+    }
+}
+
+#[test]
 fn a_cache_that_cannot_be_used_is_done_without() {
     let state = tempfile::tempdir().expect("a directory");
     let file = state.path().join("policies");

@@ -113,6 +113,20 @@ fn a_silent_holder_is_taken_over_no_sooner_than_its_ttl_and_the_clocks_errors() 
 }
 
 #[test]
+fn a_pause_keeps_nobody_from_replacing_a_dead_holder() {
+    play(
+        &mut Scene::following(settings()),
+        &[
+            (Pause(true), ""),
+            (Ended("b"), "rank"),
+            (Ranked(Ok(&["a"])), "take over"),
+            (Applied("take over"), "prepare, read"),
+            (Applied("read"), "lead, rank"),
+        ],
+    );
+}
+
+#[test]
 fn a_takeover_that_another_one_overtook_is_tried_once_more_at_once() {
     let mut scene = Scene::following(settings());
     play(

@@ -56,6 +56,31 @@ fn only_confirmed_beats_count_and_from_when_they_were_sent() {
 }
 
 #[test]
+fn a_reading_that_is_answered_renews_nothing() {
+    play(
+        &mut Scene::leading(settings()),
+        &[
+            (Silence(8_000), ""),
+            (WatchBroken, ""),
+            (Applied("list"), ""),
+            (Silence(999), ""),
+            (Silence(1), "session lost, withdraw"),
+        ],
+    );
+}
+
+#[test]
+fn a_watch_that_does_not_show_our_own_beat_is_not_relied_on() {
+    let mut scene = Scene::leading(settings());
+    scene.step(&Silence(2_000));
+    scene.step(&Applied("beat"));
+    scene.step(&Silence(1_999));
+    assert_eq!(scene.under_way("list"), 0, "it may be late by a request's time");
+    scene.step(&Silence(1));
+    assert_eq!(scene.under_way("list"), 1, "everything is read again");
+}
+
+#[test]
 fn a_guard_that_expired_ends_every_term() {
     play(&mut Scene::leading(settings()), &[(GuardExpired, "session lost, withdraw")]);
 }
