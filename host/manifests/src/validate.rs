@@ -69,6 +69,10 @@ pub fn validate(text: &str) -> Result<(), InvalidManifest> {
     if text.trim_start().starts_with('{') {
         return validate_json(text);
     }
+    if let Some((line, column)) = too_many_open(text) {
+        let message = format!("more than {MOST_OPEN} brackets are open here");
+        return Err(InvalidManifest::Syntax { line, column, message });
+    }
     let mut any = false;
     for (at, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let value = serde_yaml::Value::deserialize(document).map_err(|error| {
@@ -91,6 +95,26 @@ pub fn validate(text: &str) -> Result<(), InvalidManifest> {
             .check(at + 1)?;
     }
     if any { Ok(()) } else { Err(InvalidManifest::Empty) }
+}
+
+/// More brackets than any manifest leaves open, quoted ones included. The parser needs time by the
+/// square of how deep braces stand in braces: for this many half a second, for a large file's hours.
+pub const MOST_OPEN: u32 = 10_000;
+
+/// Where more than [`MOST_OPEN`] brackets are open, if that is anywhere.
+pub fn too_many_open(text: &str) -> Option<(usize, usize)> {
+    let mut open = 0_u32;
+    let at = text.bytes().position(|byte| {
+        match byte {
+            b'{' | b'[' => open += 1,
+            b'}' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MOST_OPEN
+    })?;
+    let before = &text[..at];
+    let line = before.rfind('\n').map_or(0, |end| end + 1);
+    Some((before.matches('\n').count() + 1, before[line..].chars().count() + 1))
 }
 
 /// JSON is parsed as such: a YAML parser takes more than the kubelet would, and its messages
@@ -177,6 +201,19 @@ mod tests {
                 "{text:?}: {answer:?}"
             );
         }
+    }
+
+    #[test]
+    fn survives_brackets_without_end() {
+        let braces = "{a: ".repeat(300_000);
+        for text in [braces.clone(), format!("a: 1\nb: {braces}"), "[".repeat(1_000_000)] {
+            assert!(matches!(validate(&text), Err(InvalidManifest::Syntax { .. })));
+        }
+        let deep = validate(&format!("a: 1\nb: {braces}"));
+        let Err(InvalidManifest::Syntax { line: 2, column, message }) = deep else {
+            panic!("{deep:?}")
+        };
+        assert_eq!((column, &*message), (40_004, "more than 10000 brackets are open here"));
     }
 
     #[test]

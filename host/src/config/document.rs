@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use conclave_manifests::{MOST_OPEN, too_many_open};
 use saphyr_parser::{Event, Parser, Span, StrInput};
 use serde_yaml::Value;
 
@@ -90,6 +91,15 @@ impl Document {
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let file: Arc<str> = file.into();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        if let Some((line, column)) = too_many_open(&text) {
+            // Asked first: the parsers need hours for braces in braces before they refuse them.
+            let at = place(&file, &text, line, column, 1, false);
+            return Err(Problem::new(
+                Some(at),
+                format!("more than {MOST_OPEN} brackets are open here"),
+            )
+            .help("see that every bracket is closed"));
+        }
         let parsed = serde_yaml::from_str(&text).and_then(|mut value: Value| {
             value.apply_merge()?;
             Ok(value)
