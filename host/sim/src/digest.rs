@@ -46,6 +46,20 @@ impl Fold {
 pub(crate) fn of_block(folds: impl Iterator<Item = [u8; 16]>) -> String {
     let mut hasher = Sha256::new();
     folds.for_each(|fold| hasher.update(fold));
+    hexadecimal(hasher)
+}
+
+/// The digest of lines of text, in hexadecimal.
+pub(crate) fn of_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    lines.for_each(|line| {
+        hasher.update(line);
+        hasher.update("\n");
+    });
+    hexadecimal(hasher)
+}
+
+fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
