@@ -1,5 +1,6 @@
 //! Processes that a test starts: their logs, signals, families, costs and certain end.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -170,15 +171,18 @@ impl Process {
     /// When something survives.
     pub fn kill_family(&mut self) -> Result<()> {
         let what = format!("the end of {} and all that it started", self.name);
+        let mut killed = HashSet::new();
         eventually(&what, crate::PATIENCE, || {
-            let family = self.family();
-            for pid in &family {
+            for pid in self.family() {
                 // One that has just ended by itself is no failure.
-                let _ = send(*pid, Signal::KILL);
+                let _ = send(pid, Signal::KILL);
+                killed.insert(pid);
             }
+            // One that is dying has no environment by which to know it any more, but its locks.
+            killed.retain(|pid| alive(*pid));
             // A killed child stays visible until it is waited for, so both must be looked at.
             let ended = self.ended().ok().flatten().is_some();
-            (ended && family.is_empty()).then_some(())
+            (ended && killed.is_empty()).then_some(())
         })
     }
 
@@ -224,9 +228,14 @@ pub fn children(of: Pid) -> Vec<Pid> {
     every_process().filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
-/// Whether a process runs or is stopped: not whether its corpse still waits for its parent.
+/// Whether a process runs or is stopped: not whether its corpse still waits for its parent. One
+/// whose first thread has ended holds its files as long as another has not.
 pub fn alive(pid: Pid) -> bool {
-    !matches!(state(pid), None | Some('Z' | 'X'))
+    match state(pid) {
+        None | Some('X') => false,
+        Some('Z') => fs::read_dir(proc_file(pid, "task")).is_ok_and(|tasks| tasks.count() > 1),
+        Some(_) => true,
+    }
 }
 
 /// What a process id is in the innermost namespace of its process.
