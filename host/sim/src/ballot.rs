@@ -91,9 +91,13 @@ impl Ballot {
         self.lists[n].push(op);
     }
 
+    /// A daemon no longer waits for an answer.
+    pub(crate) fn gave_up(&mut self, n: usize, op: u64) {
+        self.lists[n].retain(|known| *known != op);
+    }
+
     /// A daemon is told of keys by an answer: if it asked for all, there are no others.
     pub(crate) fn answered(&mut self, n: usize, op: u64, at: u64, seen: &[Entry]) {
-        self.lists[n].retain(|known| *known >= op);
         if let Some(index) = self.lists[n].iter().position(|known| *known == op) {
             self.lists[n].swap_remove(index);
             for seats in &mut self.seats {

@@ -339,6 +339,7 @@ impl World {
                 let applied = matches!(outcome, Outcome::Applied { .. });
                 let (Outcome::Applied { at, seen } | Outcome::Rejected { at, seen }) = outcome
                 else {
+                    judge.ballot.gave_up(n, op.0);
                     return judge.answered(n, op.0, false, 0, local);
                 };
                 judge.answered(n, op.0, applied, at.0, local);
