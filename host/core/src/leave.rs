@@ -70,6 +70,10 @@ enum Stage {
 /// Between attempts to withdraw what is stuck.
 const WITHDRAW_AGAIN: Duration = Duration::from_secs(1);
 
+/// The same once the session is lost, when somebody else may lead before long: as often as the
+/// guard tries.
+const WITHDRAW_LOST_AGAIN: Duration = Duration::from_millis(100);
+
 impl Leaving {
     pub(crate) fn is_stuck(&self) -> bool {
         match self.stage {
@@ -205,7 +209,8 @@ impl Election {
     pub(crate) fn withdrawn(&mut self, node: &mut Node, op: OpId, result: Result<(), String>) {
         let election = self.name.clone();
         let has_stop_check = self.settings.stop_check;
-        let now = node.now.fast;
+        let again = if node.session.is_lost() { WITHDRAW_LOST_AGAIN } else { WITHDRAW_AGAIN };
+        let retry_at = node.now.fast + again;
         let Some(leaving) = self.leaving() else { return };
         if leaving.stage != (Stage::Withdrawing { op }) {
             return;
@@ -214,7 +219,7 @@ impl Election {
         match result {
             Err(reason) => {
                 leaving.failures += 1;
-                leaving.stage = Stage::Stuck { retry_at: now + WITHDRAW_AGAIN };
+                leaving.stage = Stage::Stuck { retry_at };
                 let token = leaving.token;
                 node.notice(Notice::Stuck { election, token, reason });
             }

@@ -366,9 +366,9 @@ impl Checker {
     }
 
     /// Whether nobody on a machine can withdraw anything now; if not, whether its guard does not run.
-    /// A guard tries again at once what failed, and a daemon every second.
+    /// A guard tries again at once what failed, and a daemon whose session is lost every 100 ms.
     pub(crate) fn helpless(&mut self, now: Micros, n: usize, helpless: bool, unguarded: bool) {
-        const DAEMON_TRIES_AGAIN: Micros = 1_000_000;
+        const DAEMON_TRIES_AGAIN: Micros = 100_000;
         let machine = &mut self.machines[n];
         if machine.helpless && !helpless {
             machine.helpless_until = now;

@@ -40,7 +40,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         "a restored store gave a revision again, and a living session was timed as a silent one",
     ),
     (119_768, "the judge forgot a reading of all keys when a later answer overtook it"),
-    (17_459, "the judge did not know that a daemon without guard tries its disk every second"),
+    (
+        17_459,
+        "the judge did not know how long a daemon without guard waits until it tries its disk again",
+    ),
 ];
 
 #[test]

@@ -14,9 +14,8 @@ use crate::timeline::{Holding, Timeline};
 /// take away what it should have taken away meanwhile.
 pub const WAKING: Duration = Duration::from_millis(250);
 
-/// How often a daemon that could not withdraw tries again. Its guard does so ten times as often,
-/// but may be frozen itself.
-const TRYING_AGAIN: Duration = Duration::from_secs(1);
+/// How often a daemon whose session is lost tries again to withdraw, and a guard likewise.
+const TRYING_AGAIN: Duration = Duration::from_millis(100);
 
 /// A holding that outlived its node's ability to end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +98,7 @@ mod tests {
             (Cause::Frozen, Some(2000), Some(9000), 2000 + late, Some(2001 + late)),
             (Cause::Frozen, Some(2000), Some(2010), 2010, Some(2011)),
             (Cause::Frozen, None, None, 100_000, None),
-            (Cause::Disk, Some(2000), None, 3000 + late, Some(3001 + late)),
+            (Cause::Disk, Some(2000), None, 2100 + late, Some(2101 + late)),
         ] {
             let orphan = Orphan {
                 node: "a".to_owned(),

@@ -130,7 +130,7 @@ fn a_stuck_term_is_never_given_up_and_its_session_beats_on() {
         &mut scene,
         &[
             (Withdrawn(Err("read-only")), "stuck"),
-            (Silence(1_000), "withdraw"),
+            (Silence(100), "withdraw"),
             (Withdrawn(Ok(())), "end a's session, follow a, exit"),
         ],
     );
@@ -149,7 +149,7 @@ fn what_is_stuck_is_tried_again_when_the_deadline_comes() {
             (Silence(499), ""),
             (Silence(1), "session lost, withdraw"),
             (Withdrawn(Err("read-only")), "stuck"),
-            (Silence(999), ""),
+            (Silence(99), ""),
             (Silence(1), "withdraw"),
         ],
     );
