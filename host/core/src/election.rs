@@ -243,8 +243,25 @@ impl Election {
     /// What decides here, the fallback in force included.
     pub(crate) fn policy_version(&self) -> PolicyVersion {
         let mut policy = self.described.as_ref().map(|(_, p)| p.clone()).unwrap_or_default();
-        policy.fallback = self.fallback && !self.settings.hold_on_policy_failure;
+        policy.fallback = self.falls_back();
         policy
+    }
+
+    /// Whether the built-in ranking stands in for the policy.
+    fn falls_back(&self) -> bool {
+        self.fallback && !self.settings.hold_on_policy_failure
+    }
+
+    /// Whether a record names what decides here: [`Election::policy_version`] without a copy.
+    fn is_policy(&self, named: &PolicyVersion) -> bool {
+        let fallback = self.falls_back();
+        match &self.described {
+            Some((_, PolicyVersion { name, component, config, .. })) => {
+                (name, component, config, fallback)
+                    == (&named.name, &named.component, &named.config, named.fallback)
+            }
+            None => *named == PolicyVersion { fallback, ..PolicyVersion::default() },
+        }
     }
 
     fn keep_candidacy(&mut self, node: &mut Node) {
@@ -252,32 +269,37 @@ impl Election {
         if !self.configured || !node.replica.listed || self.candidacy_op.is_some() {
             return;
         }
-        let (Some(fitness), Some((facts, _))) = (&self.fitness, &self.described) else { return };
-        let (fitness, facts) = (fitness.clone(), facts.clone());
-        if node.stopping.is_some() {
+        if node.stopping.is_some() || self.fitness.is_none() || self.described.is_none() {
             return;
         }
         self.accept_offers(node);
-        let wanted = CandidacyRecord {
-            session,
-            fitness,
-            facts,
-            policy: self.policy_version(),
-            accepted: self.accepted,
+        let (Some(fitness), Some((facts, _))) = (&self.fitness, &self.described) else { return };
+        let known = node.replica.candidacy(&self.name, node.me()).map(|(_, record)| record);
+        let as_wanted = |known: &CandidacyRecord| {
+            known.session == session
+                && known.accepted == self.accepted
+                && known.fitness == *fitness
+                && known.facts == *facts
+                && self.is_policy(&known.policy)
         };
-        let me = node.me().clone();
-        let known = node.replica.candidacy(&self.name, &me).map(|(_, record)| record);
-        if known == Some(&wanted) && self.candidacy_of == Some(session) {
+        if self.candidacy_of == Some(session) && known.is_some_and(as_wanted) {
             return;
         }
         if node.now.fast < self.candidacy_retry {
             node.wake(&self.name, self.candidacy_retry);
             return;
         }
-        let purpose = Purpose::Election(self.name.clone(), Step::Candidacy);
-        let election = self.name.clone();
+        let record = CandidacyRecord {
+            session,
+            fitness: fitness.clone(),
+            facts: facts.clone(),
+            policy: self.policy_version(),
+            accepted: self.accepted,
+        };
+        let (election, me) = (self.name.clone(), node.me().clone());
+        let purpose = Purpose::Election(election.clone(), Step::Candidacy);
         self.candidacy_op =
-            Some(node.send(purpose, Request::PutCandidacy { election, node: me, record: wanted }));
+            Some(node.send(purpose, Request::PutCandidacy { election, node: me, record }));
         self.candidacy_of = Some(session);
     }
 
@@ -328,7 +350,7 @@ impl Election {
     /// compares of a campaign fail.
     pub(crate) fn is_current(&self, node: &Node) -> bool {
         let record = node.replica.candidacy(&self.name, node.me()).map(|(_, record)| record);
-        record.is_some_and(|record| record.policy == self.policy_version())
+        record.is_some_and(|record| self.is_policy(&record.policy))
     }
 
     /// Asks the policy about what is known now, at most once for the same view.

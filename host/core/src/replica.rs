@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::ids::{ElectionName, Kind, NodeName, Revision, SessionId, Token};
 use crate::record::{CandidacyRecord, HistoryRecord, LeaderRecord, SessionRecord, TransferRecord};
-use crate::request::{Entry, Key, Stored, Value, leader_suffix};
+use crate::request::{Entry, Key, Stored, Value, is_suffix_of};
 use crate::time::Time;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(crate) struct Replica {
 /// The session that a leader key stands on; `None` for a foreign key.
 fn held_by(suffix: &str, stored: &Stored) -> Option<SessionId> {
     match &stored.value {
-        Value::Leader(record) if !stored.leased && suffix == leader_suffix(record.session) => {
+        Value::Leader(record) if !stored.leased && is_suffix_of(suffix, record.session) => {
             Some(record.session)
         }
         _ => None,

@@ -35,6 +35,14 @@ pub fn leader_suffix(session: SessionId) -> String {
     format!("{:x}", session.0)
 }
 
+/// Whether this is a session's [`leader_suffix`]. It is asked for every leader key that is looked
+/// at, so nothing is written down for it.
+pub(crate) fn is_suffix_of(suffix: &str, session: SessionId) -> bool {
+    let digits = suffix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let shortest = suffix.len() == 1 || !suffix.starts_with('0');
+    digits && shortest && u64::from_str_radix(suffix, 16) == Ok(session.0)
+}
+
 /// A value under one of our keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {

@@ -38,9 +38,18 @@ pub(crate) struct Timers {
 impl Timers {
     /// Sets or moves a timer.
     pub(crate) fn set(&mut self, timer: Timer, at: Time) {
-        self.clear(&timer);
-        self.at.insert(timer.clone(), at);
-        self.queue.insert((at, timer));
+        match self.at.get_mut(&timer) {
+            Some(known) if *known == at => return,
+            Some(known) => {
+                let before = (std::mem::replace(known, at), timer);
+                self.queue.remove(&before);
+                self.queue.insert((at, before.1));
+            }
+            None => {
+                self.at.insert(timer.clone(), at);
+                self.queue.insert((at, timer));
+            }
+        }
     }
 
     /// Sets a timer unless it is already due earlier.
