@@ -270,3 +270,21 @@ fn one_that_may_not_lead_now_asks_again_too() {
         ],
     );
 }
+
+#[test]
+fn a_take_compares_the_history_that_it_knows() {
+    let mut scene = Scene::leading(settings());
+    play(
+        &mut scene,
+        &[
+            (Cordon(true), "rank"),
+            (Ranked(Ok(&[])), "withdraw"),
+            (Withdrawn(Ok(())), "resign"),
+            (Applied("resign"), "follow nobody"),
+            (Cordon(false), "rank"),
+            (Ranked(Ok(&["a"])), "take"),
+        ],
+    );
+    // Another term may have come and gone since, and have left a debt.
+    assert_eq!(scene.history_compared(), Some(scene.history_written()));
+}

@@ -239,6 +239,20 @@ impl Scene {
         newest.expect("no term has ended")
     }
 
+    /// When that entry was written.
+    pub(super) fn history_written(&self) -> Revision {
+        let entries = self.keys.iter().filter(|(key, _)| matches!(key, Key::History(..)));
+        entries.map(|(_, stored)| stored.modified).max().expect("no term has ended")
+    }
+
+    /// Up to which write of the history the taking under way accepts it.
+    pub(super) fn history_compared(&self) -> Option<Revision> {
+        self.pending.iter().find_map(|(_, request)| match request {
+            Request::Take { history, .. } => Some(*history),
+            _ => None,
+        })
+    }
+
     /// How many requests of a phrase are under way.
     pub(super) fn under_way(&self, phrase: &str) -> usize {
         self.pending.iter().filter(|(_, request)| name(request) == phrase).count()
