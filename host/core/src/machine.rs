@@ -406,11 +406,13 @@ impl Core {
         if self.node.session.valid(self.node.now).is_none() {
             return;
         }
-        let Some(heard) = self.node.replica.heard(name) else { return };
-        let session = self.node.replica.session_key(name).map(|s| SessionId(s.create.0));
-        if !session.is_some_and(|session| self.node.replica.holds_any(session)) {
-            let request = Request::EndSession { node: name.clone(), modified: heard.modified };
-            self.node.send(Purpose::EndSession(name.clone()), request);
+        let replica = &self.node.replica;
+        let (Some(heard), Some(stored)) = (replica.heard(name), replica.session_key(name)) else {
+            return;
+        };
+        let session = SessionId(stored.create.0);
+        if !replica.holds_any(session) {
+            self.node.send_ending(name.clone(), session, heard.modified);
         }
     }
 

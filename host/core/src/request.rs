@@ -94,8 +94,8 @@ pub enum Evidence {
     /// The holder's session record is gone or belongs to another session: compare that its
     /// create revision is not the one in the leader key's name.
     Ended,
-    /// The record is still at the revision that was timed: compare its mod revision, and
-    /// delete it too.
+    /// The record is still that of the term's session and at the revision that was timed:
+    /// compare its create and mod revisions, and delete it too.
     Silent(Revision),
 }
 
@@ -147,10 +147,14 @@ pub enum Request {
         /// The new record.
         record: SessionRecord,
     },
-    /// Ends a session, one's own or a silent one: compares the record's mod revision, deletes it.
+    /// Ends a session, one's own or a silent one: compares the record's create and mod revisions,
+    /// deletes it. The mod revision alone names it only as long as the store never gives one
+    /// again, as it does when it is restored from an old copy.
     EndSession {
         /// Whose.
         node: NodeName,
+        /// Its create revision.
+        session: SessionId,
         /// The revision that was timed, or that its owner wrote last.
         modified: Revision,
     },
@@ -289,10 +293,11 @@ impl Request {
         /// session or the transfer, the old leader key, and the leader prefix.
         const END_OF_TERM: usize = 7;
         match self {
-            Request::List | Request::ReadLeader { .. } | Request::EndSession { .. } => 1,
-            Request::CreateSession { .. } | Request::Beat { .. } | Request::PutCandidacy { .. } => {
-                2
-            }
+            Request::List | Request::ReadLeader { .. } => 1,
+            Request::CreateSession { .. }
+            | Request::Beat { .. }
+            | Request::EndSession { .. }
+            | Request::PutCandidacy { .. } => 2,
             Request::RewriteLeader { .. } => 3,
             Request::Take { .. } => 4,
             Request::TakeOver { ending, .. }

@@ -203,7 +203,7 @@ impl Node {
             self.stand(SessionId(create.0), None);
             self.beat();
         } else if self.settings.past.dead.as_ref() == Some(&nonce) {
-            self.oust(modified);
+            self.oust(SessionId(create.0), modified);
         } else {
             self.notice(Notice::NameContested { nonce: nonce.clone() });
             self.session = Session::Timing { nonce, modified, changes: 0 };
@@ -231,18 +231,22 @@ impl Node {
             self.fatal = Some(Exit::NameTaken { nonce, addresses });
             return;
         }
-        let modified = *modified;
+        let (session, modified) = (SessionId(stored.create.0), *modified);
         match self.silent_at(&me) {
-            Some(at) if at <= self.now.slow => self.oust(modified),
+            Some(at) if at <= self.now.slow => self.oust(session, modified),
             Some(at) => self.slow_timers.set(Timer::Silence(me), at),
             None => {}
         }
     }
 
-    fn oust(&mut self, modified: Revision) {
-        let node = self.me().clone();
+    fn oust(&mut self, session: SessionId, modified: Revision) {
         self.session = Session::Ousting;
-        self.send(Purpose::EndSession(node.clone()), Request::EndSession { node, modified });
+        self.send_ending(self.me().clone(), session, modified);
+    }
+
+    pub(crate) fn send_ending(&mut self, node: NodeName, session: SessionId, modified: Revision) {
+        let request = Request::EndSession { node: node.clone(), session, modified };
+        self.send(Purpose::EndSession(node), request);
     }
 
     fn keep_session(&mut self, effects: Effects) {
@@ -282,7 +286,7 @@ impl Node {
             self.replica.session_key(&node).map_or(Revision(id.0), |stored| stored.modified);
         self.timers.clear(&Timer::Beat);
         self.session = Session::Ending { id };
-        self.send(Purpose::EndSession(node.clone()), Request::EndSession { node, modified });
+        self.send_ending(node, id, modified);
     }
 
     fn session_ended(&mut self) {

@@ -121,6 +121,10 @@ impl ModelStore {
         self.create(&Key::Session(node.clone())) == session.0
     }
 
+    fn record_is(&self, node: &NodeName, session: SessionId, at: Revision) -> bool {
+        self.stands(node, session) && self.modified(&Key::Session(node.clone())) == at.0
+    }
+
     fn candidacy_is(&self, election: &ElectionName, node: &NodeName, at: Revision) -> bool {
         self.modified(&Key::Candidacy(election.clone(), node.clone())) == at.0
     }
@@ -135,8 +139,8 @@ impl ModelStore {
             Request::List | Request::ReadLeader { .. } => true,
             Request::CreateSession { node, .. } => self.create(&Key::Session(node.clone())) == 0,
             Request::Beat { node, session, .. } => self.stands(node, *session),
-            Request::EndSession { node, modified } => {
-                self.modified(&Key::Session(node.clone())) == modified.0
+            Request::EndSession { node, session, modified } => {
+                self.record_is(node, *session, *modified)
             }
             Request::PutCandidacy { node, record, .. } => self.stands(node, record.session),
             Request::Take { election, node, candidacy, history, record } => {
@@ -156,10 +160,11 @@ impl ModelStore {
                 ending,
                 ..
             } => {
-                let record = Key::Session(holder.clone());
                 let ended = match evidence {
-                    Evidence::Ended => self.create(&record) != holder_session.0,
-                    Evidence::Silent(modified) => self.modified(&record) == modified.0,
+                    Evidence::Ended => !self.stands(holder, *holder_session),
+                    Evidence::Silent(modified) => {
+                        self.record_is(holder, *holder_session, *modified)
+                    }
                 };
                 ended
                     && self.create(&leader_key(election, *holder_session)) == ending.token.0

@@ -44,6 +44,10 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         17_459,
         "the judge did not know how long a daemon without guard waits until it tries its disk again",
     ),
+    (
+        357_648,
+        "a late ending, sent to a restored store by an earlier life, ended another session there",
+    ),
 ];
 
 #[test]

@@ -265,7 +265,8 @@ impl Planner<'_> {
                 self.session_is(node, *session);
                 self.txn.put(self.session(node), record)?;
             }
-            Request::EndSession { node, modified } => {
+            Request::EndSession { node, session, modified } => {
+                self.session_is(node, *session);
                 self.modified(self.session(node), *modified);
                 self.txn.delete(self.session(node));
             }
@@ -327,6 +328,7 @@ impl Planner<'_> {
                 self.require(Condition::CreatedElse { key, than: holder_session.0 });
             }
             Evidence::Silent(timed) => {
+                self.session_is(holder, *holder_session);
                 self.modified(key.clone(), *timed);
                 self.txn.delete(key);
             }

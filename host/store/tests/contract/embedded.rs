@@ -6,14 +6,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conclave_core::{Entry, Key, Outcome, Request, Revision};
+use conclave_core::{Entry, Key, Outcome, Request, Revision, SessionId};
 use conclave_store::{EmbeddedConfig, EmbeddedStore, Store, StoreError, Watch, WatchEvent};
 use conclave_tests::process::Process;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::scene::{Scene, TIMEOUT, session_record};
+use crate::scene::{Scene, TIMEOUT, end, session_record};
 use crate::world::Embedded;
 
 fn open(dir: &TempDir) -> Result<EmbeddedStore, StoreError> {
@@ -201,8 +201,7 @@ async fn deletions_are_remembered_for_as_long_as_asked() {
     for node in ["a", "b", "c", "d"] {
         let reply = store.execute(claim(node), TIMEOUT).await.unwrap();
         let Outcome::Applied { at, .. } = reply.outcome else { panic!() };
-        let end = Request::EndSession { node: node.into(), modified: at };
-        store.execute(end, TIMEOUT).await.unwrap();
+        store.execute(end(node, SessionId(at.0), at), TIMEOUT).await.unwrap();
         revisions.push(at);
     }
     let rows: i64 =
@@ -230,9 +229,9 @@ fn a_writer_in_another_process() {
             let node = format!("{} of {}", number % 10, std::process::id());
             let reply = store.execute(claim(&node), TIMEOUT).await.unwrap();
             if let Outcome::Rejected { seen, .. } = reply.outcome {
-                let modified = seen[0].stored.as_ref().unwrap().modified;
-                let end = Request::EndSession { node: node.as_str().into(), modified };
-                store.execute(end, TIMEOUT).await.unwrap();
+                let stored = seen[0].stored.as_ref().unwrap();
+                let ending = end(&node, SessionId(stored.create.0), stored.modified);
+                store.execute(ending, TIMEOUT).await.unwrap();
             }
         }
     });

@@ -1,8 +1,10 @@
 //! Keys and values that are not ours, and names that begin alike.
 
-use conclave_core::{Key, Request, Revision, Token, Value};
+use conclave_core::{Key, Request, Revision, SessionId, Token, Value};
 
-use crate::scene::{Scene, candidacy_key, leader_key, leader_record, resign, session_record, take};
+use crate::scene::{
+    Scene, candidacy_key, end, leader_key, leader_record, resign, session_record, take,
+};
 
 pub(crate) async fn garbage_is_reported_as_such(scene: Scene) {
     let keys = [
@@ -24,8 +26,8 @@ pub(crate) async fn garbage_is_reported_as_such(scene: Scene) {
 
     // Garbage counts as a key: its name is taken, and it can be timed and ended.
     let claim = Request::CreateSession { node: "a".into(), record: session_record("a", 0) };
-    let modified = scene.reject(claim.clone()).await.stored(&keys[0]).modified;
-    scene.apply(Request::EndSession { node: "a".into(), modified }).await;
+    let stored = scene.reject(claim.clone()).await.stored(&keys[0]).clone();
+    scene.apply(end("a", SessionId(stored.create.0), stored.modified)).await;
     scene.apply(claim).await;
 }
 

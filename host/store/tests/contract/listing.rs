@@ -4,7 +4,7 @@ use conclave_core::record::{MarkRecord, TransferRecord};
 use conclave_core::{Key, Outcome, Request, Revision, SessionId, Token, Value};
 use conclave_store::{Control, MAX_VALUE_BYTES, StoreError};
 
-use crate::scene::{Scene, TIMEOUT, history_key, leader_key, resign, session_record};
+use crate::scene::{Scene, TIMEOUT, end, history_key, leader_key, resign, session_record};
 
 pub(crate) async fn everything_is_listed_at_one_revision(scene: Scene) {
     assert!(scene.everything().await.is_empty());
@@ -91,7 +91,7 @@ pub(crate) async fn revisions_only_grow_and_the_store_stays_itself(scene: Scene)
         assert!(at > newest);
         newest = at;
         assert_eq!(reply.cluster, cluster);
-        let (at, _) = scene.apply(Request::EndSession { node: "a".into(), modified: at }).await;
+        let (at, _) = scene.apply(end("a", SessionId(at.0), at)).await;
         assert!(at > newest, "deleting is a change too");
         newest = at;
         let reread = scene.world.open(&scene.cluster).await;

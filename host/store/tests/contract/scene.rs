@@ -91,8 +91,8 @@ impl Scene {
 
     pub(crate) async fn end_session(&self, node: &str) {
         let key = Key::Session(node.into());
-        let modified = self.everything().await[&key].modified;
-        self.apply(Request::EndSession { node: node.into(), modified }).await;
+        let stored = self.everything().await[&key].clone();
+        self.apply(end(node, SessionId(stored.create.0), stored.modified)).await;
     }
 
     /// A node with a new session as a candidate.
@@ -146,6 +146,11 @@ impl Seen {
     pub(crate) fn stored(&self, key: &Key) -> &Stored {
         self.state(key).unwrap_or_else(|| panic!("{key:?} is absent"))
     }
+}
+
+/// The ending of a session as it was seen.
+pub(crate) fn end(node: &str, session: SessionId, modified: Revision) -> Request {
+    Request::EndSession { node: node.into(), session, modified }
 }
 
 pub(crate) fn session_record(node: &str, beat: u64) -> SessionRecord {

@@ -2,7 +2,7 @@
 
 use conclave_core::{Key, Request, Revision, SessionId, Value};
 
-use crate::scene::{Scene, candidacy_record, session_record};
+use crate::scene::{Scene, candidacy_record, end, session_record};
 
 pub(crate) async fn a_name_is_claimed_once(scene: Scene) {
     let key = Key::Session("a".into());
@@ -15,7 +15,7 @@ pub(crate) async fn a_name_is_claimed_once(scene: Scene) {
     let seen = scene.reject(claim()).await;
     assert_eq!(*seen.stored(&key), stored);
 
-    scene.apply(Request::EndSession { node: "a".into(), modified: at }).await;
+    scene.apply(end("a", SessionId(at.0), at)).await;
     let (again, seen) = scene.apply(claim()).await;
     assert!(again > at);
     assert_eq!(seen.stored(&key).create, again, "a new session has a new identity");
@@ -46,14 +46,16 @@ pub(crate) async fn beats_go_with_the_session_that_was_created(scene: Scene) {
 
 pub(crate) async fn a_session_is_ended_only_as_it_was_seen(scene: Scene) {
     let key = Key::Session("a".into());
-    let end = |modified| Request::EndSession { node: "a".into(), modified };
     let session = scene.session("a").await;
     let newest = scene.beat("a", session, 1).await;
-    let seen = scene.reject(end(Revision(session.0))).await;
+    let seen = scene.reject(end("a", session, Revision(session.0))).await;
     assert_eq!(seen.stored(&key).modified, newest, "the newer beat is told");
-    let (_, seen) = scene.apply(end(newest)).await;
+    // As with a store that was restored, and gives revisions for a second time.
+    let seen = scene.reject(end("a", SessionId(session.0 - 1), newest)).await;
+    assert_eq!(seen.stored(&key).create, Revision(session.0), "another session stands");
+    let (_, seen) = scene.apply(end("a", session, newest)).await;
     assert_eq!(seen.state(&key), None);
-    assert_eq!(scene.reject(end(newest)).await.state(&key), None);
+    assert_eq!(scene.reject(end("a", session, newest)).await.state(&key), None);
 }
 
 pub(crate) async fn a_candidacy_needs_its_session(scene: Scene) {
