@@ -39,7 +39,7 @@ impl Timers {
     /// Sets or moves a timer.
     pub(crate) fn set(&mut self, timer: Timer, at: Time) {
         match self.at.get_mut(&timer) {
-            Some(known) if *known == at => return,
+            Some(known) if *known == at => {}
             Some(known) => {
                 let before = (std::mem::replace(known, at), timer);
                 self.queue.remove(&before);

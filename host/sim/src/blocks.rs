@@ -89,7 +89,7 @@ fn play(
 ) -> Result<Coverage, String> {
     let (began, next) = (Instant::now(), AtomicU64::new(0));
     let total = Mutex::new(Coverage::default());
-    let failed = Mutex::new(None);
+    let failed = Mutex::new(Vec::new());
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed) as usize;
@@ -102,16 +102,17 @@ fn play(
                 total.lock().unwrap_or_else(|e| e.into_inner()).add(&coverage);
                 done(*block, digest)
             });
+            // The other blocks are played all the same: hours may have gone into them.
             if let Err(words) = outcome {
-                next.store(u64::from(u32::MAX), Ordering::Relaxed);
-                *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(words);
+                eprintln!("{words}");
+                failed.lock().unwrap_or_else(|e| e.into_inner()).push(words);
             }
         }
     };
     std::thread::scope(|scope| (0..threads.max(1)).for_each(|_| drop(scope.spawn(work))));
-    match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(words) => Err(words),
-        None => Ok(total.into_inner().unwrap_or_else(|e| e.into_inner())),
+    match failed.into_inner().unwrap_or_else(|e| e.into_inner()).as_slice() {
+        [] => Ok(total.into_inner().unwrap_or_else(|e| e.into_inner())),
+        failed => Err(format!("{} blocks failed:\n{}", failed.len(), failed.join("\n"))),
     }
 }
 

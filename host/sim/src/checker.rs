@@ -142,19 +142,22 @@ impl Checker {
     /// A daemon is told, at this time on its clock, what became of an operation; `created` is the
     /// session that it created.
     pub(crate) fn answered(&mut self, n: usize, op: u64, applied: bool, created: u64, local: Time) {
-        let machine = &mut self.machines[n];
-        let Some(at) = machine.beats.iter().position(|beat| beat.0 == op) else { return };
-        let (_, session, sent) = machine.beats.swap_remove(at);
+        let beats = &mut self.machines[n].beats;
+        let Some(at) = beats.iter().position(|beat| beat.0 == op) else { return };
+        let (_, session, sent) = beats.swap_remove(at);
         if session == 0 {
             // A restored store may give a revision, and so a session's name, for a second time.
-            machine.expiry = (0, Time(0));
+            self.machines[n].expiry = (0, Time(0));
         }
         let session = if session == 0 { created } else { session };
         let expiry = Time(sent.0 + self.ttl);
-        // Terms on a session that has expired are over, even if it goes on for one that is stuck.
-        // And a late answer about an earlier session says nothing of this one.
-        let known = machine.expiry;
-        let over = session < known.0 || session == known.0 && known.1 <= local;
+        // Terms on a session that has expired are over, even if it goes on for one that is stuck; a
+        // session that was created so late that nobody has used it may go on. And a late answer
+        // about an earlier session says nothing of this one.
+        let known = self.machines[n].expiry;
+        let expired = session == known.0 && known.1 <= local;
+        let over = session < known.0 || expired && self.is_used(n, session);
+        let machine = &mut self.machines[n];
         if !applied || expiry <= local || over {
             return;
         }
@@ -165,6 +168,13 @@ impl Checker {
                 placed.expiry = placed.expiry.max(expiry);
             }
         }
+    }
+
+    /// Whether a term stands on a session of a machine, or an effect is in place for one.
+    fn is_used(&self, n: usize, session: u64) -> bool {
+        let mut leaders = self.contests.iter().flat_map(|contest| &contest.leaders);
+        let mut placed = self.machines[n].placed.iter().flatten();
+        leaders.any(|leader| leader.2 == session) || placed.any(|p| p.session == session)
     }
 
     // In the store.

@@ -48,6 +48,7 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         357_648,
         "a late ending, sent to a restored store by an earlier life, ended another session there",
     ),
+    (488_241, "the judge held a session for lapsed that was created late and not yet used"),
 ];
 
 #[test]
