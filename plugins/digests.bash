@@ -5,7 +5,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # name, package and output of every committed component
 components="cold-standby conclave-cold-standby plugins/built/cold-standby.wasm
+executor-match conclave-executor-match plugins/built/executor-match.wasm
 hot-standby conclave-hot-standby plugins/built/hot-standby.wasm
+oldest-version conclave-oldest-version plugins/built/oldest-version.wasm
+preferred conclave-preferred plugins/built/preferred.wasm
+spread conclave-spread plugins/built/spread.wasm
 hostile conclave-hostile host/policy/tests/fixtures/hostile.wasm
 wasi-guest conclave-wasi-guest host/policy/tests/fixtures/wasi-guest.wasm"
 

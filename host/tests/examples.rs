@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use conclave::config::{Config, parse};
 use conclave::podmaster::{self, Parsed};
 
-const BUILTIN: &[&str] = &["cold-standby", "hot-standby"];
+const BUILTIN: &[&str] =
+    &["cold-standby", "executor-match", "hot-standby", "oldest-version", "preferred", "spread"];
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")

@@ -13,9 +13,13 @@ use crate::limits;
 use crate::policy::Policy;
 
 /// The policies that need no plugin directory.
-const BUILT_IN: [(&str, &[u8]); 2] = [
+const BUILT_IN: [(&str, &[u8]); 6] = [
     ("cold-standby", include_bytes!("../../../plugins/built/cold-standby.wasm")),
+    ("executor-match", include_bytes!("../../../plugins/built/executor-match.wasm")),
     ("hot-standby", include_bytes!("../../../plugins/built/hot-standby.wasm")),
+    ("oldest-version", include_bytes!("../../../plugins/built/oldest-version.wasm")),
+    ("preferred", include_bytes!("../../../plugins/built/preferred.wasm")),
+    ("spread", include_bytes!("../../../plugins/built/spread.wasm")),
 ];
 
 /// Which policies to load; compiling takes time.

@@ -127,7 +127,9 @@ fn what_is_not_a_whole_component_is_refused() {
 fn built_in_policies_need_no_directory() {
     let directory = host().load_directory(None, Wanted::All).expect("the built-in ones");
     let names: Vec<_> = directory.entries.keys().map(String::as_str).collect();
-    assert_eq!(names, ["cold-standby", "hot-standby"]);
+    let expected =
+        ["cold-standby", "executor-match", "hot-standby", "oldest-version", "preferred", "spread"];
+    assert_eq!(names, expected);
     for name in names {
         assert_eq!(directory.get(name).expect("usable").name(), name);
         assert_eq!(directory.entries[name].origin, Origin::BuiltIn);
@@ -177,7 +179,7 @@ fn files_win_over_built_in_policies_and_bad_ones_harm_no_other() {
     let error = directory.get("cold-standby").expect_err("shadowed by a bad file");
     assert!(matches!(error, LookupError::Unusable { .. }), "{error}");
     let unknown = directory.get("colt-standby").expect_err("unknown").to_string();
-    assert!(unknown.contains("`cold-standby`, `folder`"), "{unknown}");
+    assert!(unknown.contains("`executor-match`, `folder`"), "{unknown}");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::document::{Part, Path};
 use super::paths::{SourceError, canonical, canonical_destination, readable_file};
 use super::resolve::{Resolver, unknown_policy};
 use super::{
-    DEFAULT_POLICY, DirectoryConfig, ElectionConfig, ElectionPlaces, ManifestConfig, Place,
-    StoreConfig, checks, raw, timings,
+    DEFAULT_POLICY, DirectoryConfig, ElectionConfig, ElectionPlaces, ManifestConfig,
+    OnPolicyFailure, Place, StoreConfig, checks, raw, timings,
 };
 
 /// How long a kubelet may take to notice that a manifest has gone.
@@ -91,12 +91,14 @@ fn election(
     if let Some(command) = &written.on_stuck {
         checks::command(r, command, &path.key("on_stuck"));
     }
+    let on_policy_failure =
+        written.on_policy_failure.unwrap_or_else(|| OnPolicyFailure::of_policy(&policy));
     let config = ElectionConfig {
         name: ElectionName::new(name),
         policy,
         places: places(r, path, &policy_config),
         policy_config,
-        on_policy_failure: written.on_policy_failure.unwrap_or_default(),
+        on_policy_failure,
         manifests,
         manifest_directory,
         fitness,

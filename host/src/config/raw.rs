@@ -125,14 +125,21 @@ section! {
 }
 
 /// What decides while an election's policy fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnPolicyFailure {
     /// The built-in ranking stands in, loudly.
-    #[default]
     Builtin,
     /// An incumbent stays and nobody new is elected.
     Hold,
+}
+
+impl OnPolicyFailure {
+    /// What it is unless the configuration says: the built-in ranking stands in, except where
+    /// somebody whom the policy would exclude must not lead at any rate.
+    pub(super) fn of_policy(policy: &str) -> Self {
+        if policy == "executor-match" { Self::Hold } else { Self::Builtin }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

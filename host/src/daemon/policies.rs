@@ -23,7 +23,8 @@ use crate::config::{Config, ConfigErrors, ElectionConfig, OnPolicyFailure, Polic
 use crate::daemon::phrase::phrase;
 
 /// The policies that are part of the program.
-pub const BUILT_IN: [&str; 2] = ["cold-standby", "hot-standby"];
+pub const BUILT_IN: [&str; 6] =
+    ["cold-standby", "executor-match", "hot-standby", "oldest-version", "preferred", "spread"];
 
 /// How many questions a policy is asked at once: half of the sandbox's places, so that the other
 /// half is there for others.

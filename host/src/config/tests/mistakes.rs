@@ -213,7 +213,7 @@ error: there is no policy `cold-stanby`
   |
 8 |     policy: cold-stanby
   |             ^^^^^^^^^^^
-  = help: did you mean `cold-standby`? the policies here are `cold-standby`, `hot-standby`
+  = help: did you mean `cold-standby`? the policies here are `cold-standby`, `executor-match`, `hot-standby`
 ",
     );
 }

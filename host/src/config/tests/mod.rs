@@ -37,7 +37,8 @@ impl Node {
     }
 
     fn parse(&self, text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-        parse(&self.path("conclave.yaml"), text, &["cold-standby", "hot-standby"])
+        let policies = ["cold-standby", "executor-match", "hot-standby"];
+        parse(&self.path("conclave.yaml"), text, &policies)
     }
 
     fn config(&self, text: &str) -> Config {
@@ -111,6 +112,17 @@ fn a_policys_setting_is_found_where_it_stands() {
         let place = place.unwrap_or_else(|| panic!("{pointer:?} stands nowhere"));
         assert!(place.ends_with(&format!(":{line}:{column}")), "{pointer:?} stands at {place}");
     }
+}
+
+#[test]
+fn where_nobody_excluded_may_lead_the_election_holds_when_its_policy_fails() {
+    let node = Node::new();
+    let on_failure = |more: &str| {
+        let more = format!("    overlap: accepted\n    policy: executor-match{more}");
+        node.config(&GOOD.replace("    overlap: accepted", &more)).elections[0].on_policy_failure
+    };
+    assert_eq!(on_failure(""), OnPolicyFailure::Hold);
+    assert_eq!(on_failure("\n    on_policy_failure: builtin"), OnPolicyFailure::Builtin);
 }
 
 #[test]
