@@ -12,7 +12,7 @@ pub struct Limits {
     pub deadline: Duration,
     /// The deterministic budget of a call in wasmtime's fuel, about one unit per instruction.
     ///
-    /// 100 million: a ranking of 1,000 candidates takes 2 million, and an endless loop spends 100
+    /// 100 million: a ranking of 1,000 candidates takes 1.6 million, and an endless loop spends 100
     /// million in some ten milliseconds. So fuel, whose verdict is the same on every node, runs
     /// out before the deadline. `examples/decision_cost.rs` measures both.
     pub fuel: u64,

@@ -32,6 +32,8 @@
 
 mod config;
 pub mod log;
+#[cfg(all(target_arch = "wasm32", feature = "bump"))]
+mod memory;
 pub mod placement;
 mod policy;
 pub mod ranking;
@@ -54,7 +56,7 @@ pub mod bindings {
 /// A policy that allocates more than 64 MB within one call turns the feature `bump` off.
 #[cfg(all(target_arch = "wasm32", feature = "bump"))]
 #[global_allocator]
-static ALLOCATOR: mini_alloc::MiniAlloc = mini_alloc::MiniAlloc::INIT;
+static ALLOCATOR: memory::Bump = memory::Bump;
 
 pub use bindings::conclave::policy::types::{
     Attributes, Candidate, Fitness, Incumbent, Manifest, Node, Previous, Refusal, Role, Transfer,

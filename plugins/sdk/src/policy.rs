@@ -1,6 +1,7 @@
 //! The trait that a policy implements, and the glue from the component's exports to it.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 
 use crate::bindings::exports::conclave::policy::{about, facts, leadership, placement};
 use crate::{
@@ -49,7 +50,7 @@ pub trait Policy {
 }
 
 /// What [`export_policy!`](crate::export_policy) exports: parses the configuration, then asks the
-/// policy.
+/// policy. The arguments are not dropped: the whole instance is thrown away after the call.
 #[doc(hidden)]
 pub struct Component<P>(PhantomData<P>);
 
@@ -87,6 +88,7 @@ impl<P: Policy> facts::Guest for Component<P> {
         config: String,
     ) -> Result<Attributes, Refusal> {
         report_panics();
+        let (node, manifests) = (ManuallyDrop::new(node), ManuallyDrop::new(manifests));
         P::describe(&node, &manifests, &parse::<P>(&config)?)
     }
 }
@@ -94,7 +96,7 @@ impl<P: Policy> facts::Guest for Component<P> {
 impl<P: Policy> leadership::Guest for Component<P> {
     fn rank(view: View, config: String) -> Result<Ranking, Refusal> {
         report_panics();
-        P::rank(&view, &parse::<P>(&config)?)
+        P::rank(&ManuallyDrop::new(view), &parse::<P>(&config)?)
     }
 }
 
@@ -107,6 +109,7 @@ impl<P: Policy> placement::Guest for Component<P> {
         config: String,
     ) -> Result<Vec<Placement>, Refusal> {
         report_panics();
-        P::place(&view, &node, role, &manifests, &parse::<P>(&config)?)
+        let (view, node) = (ManuallyDrop::new(view), ManuallyDrop::new(node));
+        P::place(&view, &node, role, &ManuallyDrop::new(manifests), &parse::<P>(&config)?)
     }
 }
