@@ -56,4 +56,4 @@ pub use role::{RoleRecord, RoleWord};
 pub use settings::{
     ElectionManifests, Handling, ManifestDirectory, ManifestFile, ManifestSettings,
 };
-pub use validate::{InvalidManifest, MAX_MANIFEST_BYTES, MOST_OPEN, too_many_open, validate};
+pub use validate::{InvalidManifest, MAX_MANIFEST_BYTES, validate};

@@ -3,6 +3,7 @@
 //! Nothing more is checked: what a pod may say is the kubelet's to know. But a file that is cut
 //! short, empty or something else altogether must never replace a good one.
 
+use conclave_yaml::{MOST_OPEN, too_many_open};
 use serde::Deserialize;
 
 /// The largest manifest, in bytes. The kubelet mirrors a static pod into the API server's etcd,
@@ -95,26 +96,6 @@ pub fn validate(text: &str) -> Result<(), InvalidManifest> {
             .check(at + 1)?;
     }
     if any { Ok(()) } else { Err(InvalidManifest::Empty) }
-}
-
-/// More brackets than any manifest leaves open, quoted ones included. The parser needs time by the
-/// square of how deep braces stand in braces: for this many half a second, for a large file's hours.
-pub const MOST_OPEN: u32 = 10_000;
-
-/// Where more than [`MOST_OPEN`] brackets are open, if that is anywhere.
-pub fn too_many_open(text: &str) -> Option<(usize, usize)> {
-    let mut open = 0_u32;
-    let at = text.bytes().position(|byte| {
-        match byte {
-            b'{' | b'[' => open += 1,
-            b'}' | b']' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        open > MOST_OPEN
-    })?;
-    let before = &text[..at];
-    let line = before.rfind('\n').map_or(0, |end| end + 1);
-    Some((before.matches('\n').count() + 1, before[line..].chars().count() + 1))
 }
 
 /// JSON is parsed as such: a YAML parser takes more than the kubelet would, and its messages

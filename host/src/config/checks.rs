@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
+use conclave_yaml::{Path, Resolver, Span};
 use rustix::fs::{Access, access};
 
 use crate::check::{FitnessCheck, Probe, StopCheck};
 
-use super::document::Path;
 use super::raw;
-use super::resolve::Resolver;
 
 /// Above this a duration is a slip of the pen.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -122,7 +121,7 @@ fn span(
     r: &mut Resolver<'_>,
     path: &Path,
     field: &str,
-    written: Option<raw::Span>,
+    written: Option<Span>,
     default: Duration,
 ) -> Duration {
     let span = written.map_or(default, |span| span.0);

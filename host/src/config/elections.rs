@@ -6,10 +6,10 @@ use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use conclave_core::ElectionName;
+use conclave_yaml::{Part, Path, Resolver};
 
-use super::document::{Part, Path};
 use super::paths::{SourceError, canonical, canonical_destination, readable_file};
-use super::resolve::{Resolver, unknown_policy};
+use super::resolve::{plain_name, unknown_policy};
 use super::{
     DEFAULT_POLICY, DirectoryConfig, ElectionConfig, ElectionPlaces, ManifestConfig,
     OnPolicyFailure, Place, StoreConfig, checks, raw, timings,
@@ -64,8 +64,9 @@ fn election(
     if let Some(name) = &name {
         unique(r, names, &path.key("name"), "election", name);
     }
-    let name =
-        name.map(|name| r.name(&path.key("name"), "election's name", name)).unwrap_or_default();
+    let name = name
+        .map(|name| plain_name(r, &path.key("name"), "election's name", name))
+        .unwrap_or_default();
     let policy = written.policy.unwrap_or_else(|| DEFAULT_POLICY.to_owned());
     if !policies.contains(&policy) {
         let (message, help) = unknown_policy(&policy, policies);
@@ -131,7 +132,7 @@ fn policy_config(
 }
 
 fn places(r: &Resolver<'_>, path: &Path, policy_config: &serde_json::Value) -> ElectionPlaces {
-    let place = |field: &str, part| r.document.place(&path.key(field), part);
+    let place = |field: &str, part| r.document().place(&path.key(field), part);
     let mut settings = BTreeMap::new();
     settings_of(r, &path.key("policy_config"), String::new(), policy_config, &mut settings);
     ElectionPlaces {
@@ -152,7 +153,7 @@ fn settings_of(
 ) {
     let mut note = |path: Path, step: &str, value| {
         let pointer = format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"));
-        settings.extend(r.document.place(&path, Part::Key).map(|place| (pointer.clone(), place)));
+        settings.extend(r.document().place(&path, Part::Key).map(|place| (pointer.clone(), place)));
         settings_of(r, &path, pointer, value, settings);
     };
     match value {
@@ -237,7 +238,7 @@ fn unique(
 
 /// "in line 12", for a second place in a message.
 fn line(r: &Resolver<'_>, path: &Path) -> String {
-    match r.document.place(path, Part::Value) {
+    match r.document().place(path, Part::Value) {
         Some(Place::File { line, .. }) => format!("in line {line}"),
         _ => format!("at {path}"),
     }
@@ -302,7 +303,7 @@ fn manifest(
     let name = if name.is_empty() && named_at == at {
         name // of a destination that is none
     } else {
-        r.name(&named_at, "manifest's name", name)
+        plain_name(r, &named_at, "manifest's name", name)
     };
     // Where it is, and where it leads: a kubelet follows links.
     for place in BTreeSet::from([canonical_destination(&source), canonical(&source)]) {
@@ -315,7 +316,7 @@ fn manifest(
         exclusive: written.exclusive.unwrap_or(true),
         render: written.render.unwrap_or(false),
         adopt: written.adopt.unwrap_or(false),
-        place: r.document.place(path, Part::Value),
+        place: r.document().place(path, Part::Value),
     })
 }
 
@@ -413,7 +414,7 @@ fn directory(
         exclusive: written.exclusive.unwrap_or(true),
         render: written.render.unwrap_or(false),
         adopt: written.adopt.unwrap_or(false),
-        place: r.document.place(path, Part::Value),
+        place: r.document().place(path, Part::Value),
     })
 }
 

@@ -1,18 +1,14 @@
 //! The configuration of `conclave run`: from a YAML file to a [`Config`] in which everything is
 //! resolved and checked, or to every mistake in it at once.
 //!
-//! `document` parses the text and knows where everything stands, `decode` reads it through
-//! serde into the shapes of `raw`, and `resolve` with its parts gives those a meaning. Whatever
-//! leaves this module needs no further check against itself; what depends on the world (is the
+//! `conclave_yaml` parses the text, knows where everything stands and reads it into the shapes of
+//! `raw`; `resolve` with its parts gives those a meaning. Whatever leaves this module needs no further check against itself; what depends on the world (is the
 //! store there, does the policy accept its configuration) is for the callers, who find the
 //! place to blame in each setting's [`Place`].
 
 mod checks;
-mod decode;
-mod document;
 mod elections;
 mod paths;
-mod problem;
 mod raw;
 mod resolve;
 mod settings;
@@ -29,18 +25,18 @@ use std::time::Duration;
 
 use conclave_core::record::Attributes;
 use conclave_core::{ElectionName, NodeName};
+use conclave_yaml::{Document, decode};
 
 use crate::check::{FitnessCheck, StopCheck};
 
+pub use conclave_yaml::{Place, Problem, Problems as ConfigErrors, Warning};
 pub use paths::{SourceError, canonical, encode_name};
-pub use problem::{ConfigErrors, Place, Problem, Warning};
 pub use raw::OnPolicyFailure;
 pub use settings::Instance;
 pub use timings::{TimingMistake, TimingsConfig};
 
 pub(crate) use elections::destination_mistake;
 pub(crate) use paths::{canonical_destination, name_mistake, readable_file};
-pub(crate) use problem::similar;
 pub(crate) use resolve::host_name;
 pub(crate) use store::check_endpoint;
 
@@ -345,17 +341,7 @@ pub fn read(file: &Path) -> Result<String, ConfigErrors> {
             "name the file with --config; examples/two-nodes/conclave.yaml is one to start from";
         Problem::new(None, message).help(help)
     })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
-        let line = good.split('\n').next_back().unwrap_or_default();
-        let place = Place::File {
-            file: file.display().to_string().into(),
-            line: good.matches('\n').count() + 1,
-            column: line.chars().count() + 1,
-            excerpt: None,
-        };
-        Problem::new(Some(place), "this is not text in UTF-8").help("save the file as UTF-8").into()
-    })
+    Ok(Document::text(&file.display().to_string(), bytes)?)
 }
 
 fn interpret(
@@ -364,13 +350,13 @@ fn interpret(
     builtin_policies: &[&str],
     occasion: Occasion,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let document = document::Document::parse(&file.display().to_string(), text)?;
+    let document = Document::parse(&file.display().to_string(), text)?;
     if document.value.is_null() {
         return Err(Problem::new(None, format!("the configuration {} is empty", file.display()))
             .help("start from examples/two-nodes/conclave.yaml")
             .into());
     }
-    let decoded = decode::decode(&document)?;
+    let decoded = decode(&document)?;
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/"));
     resolve::resolve(&document, decoded, base, builtin_policies, occasion)

@@ -5,21 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
+use conclave_yaml::{Span, section};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-
-/// A mapping in the file: its name here, what it is in words, and its fields.
-macro_rules! section {
-    ($name:ident, $expecting:tt { $($field:ident: $type:ty,)* }) => {
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(deny_unknown_fields, expecting = $expecting)]
-        pub(super) struct $name {
-            $(pub(super) $field: Option<$type>,)*
-        }
-    };
-}
 
 section! {
     Root, "the fields `cluster`, `node`, `store`, `elections` and so on" {
@@ -192,39 +181,6 @@ section! {
         interval: Span,
         timeout: Span,
         within: Span,
-    }
-}
-
-/// No duration is longer: what is added to a time must stay one.
-const LONGEST_SPAN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// A duration such as `10s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SpanVisitor;
-
-        impl Visitor<'_> for SpanVisitor {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration with its unit, such as `10s`, `500ms` or `1m 30s`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                let span = humantime::parse_duration(text)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
-                if span > LONGEST_SPAN {
-                    let expected = &"a duration of a hundred years at most";
-                    return Err(E::invalid_value(de::Unexpected::Str(text), expected));
-                }
-                Ok(Span(span))
-            }
-        }
-
-        deserializer.deserialize_any(SpanVisitor)
     }
 }
 

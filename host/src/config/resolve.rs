@@ -1,15 +1,13 @@
 //! Gives the written fields their meaning: checks them against each other and against the files
 //! of this machine, and fills in what was left out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 
 use conclave_core::NodeName;
+use conclave_yaml::{Decoded, Document, Path, Problem, Resolver, quoted, similar};
 
-use super::decode::Decoded;
-use super::document::{Document, Part, Path};
 use super::paths::{canonical, name_mistake};
-use super::problem::{Problem, quoted, similar, sort};
 use super::{
     Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, ElectionConfig, NodeConfig, Occasion,
     PoliciesConfig, PolicyLimits, Warning, checks, elections, raw, store, timings,
@@ -17,128 +15,6 @@ use super::{
 
 /// What 32 bits address.
 const MOST_MEMORY_MIB: u32 = 4096;
-
-/// What every part of the resolving needs: the text's places, and where to report.
-pub(super) struct Resolver<'a> {
-    pub(super) document: &'a Document,
-    left_out: HashSet<Path>,
-    base: &'a FilePath,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-impl Resolver<'_> {
-    /// Reports a mistake in a value.
-    pub(super) fn wrong(
-        &mut self,
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        let place = self.document.place(path, Part::Value);
-        self.problems.push(Problem::new(place, message).help(help));
-    }
-
-    /// Reports a mistake that a field as a whole is.
-    pub(super) fn wrong_field(
-        &mut self,
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        let place = self.document.place(path, Part::Key);
-        self.problems.push(Problem::new(place, message).help(help));
-    }
-
-    /// Reports something to be aware of.
-    pub(super) fn warn(
-        &mut self,
-        path: &Path,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
-        let place = self.document.place(path, Part::Value);
-        self.warnings.push(Problem::new(place, message).help(help));
-    }
-
-    /// Reports a field that is not there, unless it is and was reported for what it says.
-    pub(super) fn missing(&mut self, parent: &Path, field: &str, help: impl Into<String>) {
-        let path = parent.key(field);
-        if self.is_faulty(&path) {
-            return;
-        }
-        let owner =
-            if parent.is_root() { "the configuration".to_owned() } else { parent.to_string() };
-        let (place, message) = if self.document.has(&path) {
-            (self.document.place(&path, Part::Key), format!("{path} is empty"))
-        } else {
-            (self.document.place(parent, Part::Value), format!("{owner} has no `{field}`"))
-        };
-        self.problems.push(Problem::new(place, message).help(help));
-    }
-
-    /// A field that must be there.
-    pub(super) fn required<T>(
-        &mut self,
-        parent: &Path,
-        field: &str,
-        value: Option<T>,
-        help: impl Into<String>,
-    ) -> Option<T> {
-        if value.is_none() {
-            self.missing(parent, field, help);
-        }
-        value
-    }
-
-    /// Whether something at or inside this path could not be read.
-    pub(super) fn is_faulty(&self, path: &Path) -> bool {
-        self.left_out.iter().any(|left_out| left_out.starts_with(path))
-    }
-
-    /// The paths of a list's items that could be read, in their order.
-    pub(super) fn items(&self, list: &Path, count: usize) -> Vec<Path> {
-        let read =
-            (0..).map(|index| list.index(index)).filter(|item| !self.left_out.contains(item));
-        read.take(count).collect()
-    }
-
-    /// Checks a name; `what` it names is for the message.
-    pub(super) fn name(&mut self, path: &Path, what: &str, name: String) -> String {
-        if let Some(mistake) = name_mistake(&name) {
-            self.wrong(
-                path,
-                format!("the {what} `{name}` {mistake}"),
-                "choose a short, plain name",
-            );
-        } else if name.contains('/') {
-            self.wrong(
-                path,
-                format!("the {what} `{name}` contains a slash"),
-                "names become parts of keys, file names and addresses: use a dash",
-            );
-        }
-        name
-    }
-
-    /// A path, absolute; relative ones start at the configuration file.
-    pub(super) fn file(&mut self, path: &Path, text: &str) -> PathBuf {
-        if text.is_empty() || text.contains('\0') {
-            self.wrong(
-                path,
-                format!("{path} is not a path"),
-                "write an absolute path, or one relative to this file",
-            );
-        } else if text.starts_with("~/") {
-            self.wrong(
-                path,
-                format!("`~` in {path} means nothing here"),
-                "write the directory out",
-            );
-        }
-        self.base.join(text)
-    }
-}
 
 /// Makes a configuration of what was read, or lists everything that is wrong.
 pub(super) fn resolve(
@@ -148,21 +24,9 @@ pub(super) fn resolve(
     builtin_policies: &[&str],
     occasion: Occasion,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let Decoded { value: root, problems, left_out } = decoded;
-    let mut resolver = Resolver { document, left_out, base, problems, warnings: Vec::new() };
+    let (mut resolver, root) = Resolver::new(document, decoded, "the configuration", base);
     let config = config(&mut resolver, root, builtin_policies);
-    let Resolver { mut problems, mut warnings, .. } = resolver;
-    if occasion == Occasion::Again && config.is_some() {
-        warnings.append(&mut problems);
-    }
-    match config {
-        Some(config) if problems.is_empty() => {
-            sort(&mut warnings);
-            Ok((config, warnings.into_iter().map(Warning).collect()))
-        }
-        // What is absent has been reported.
-        _ => Err(ConfigErrors::some(problems)),
-    }
+    resolver.finish(config, occasion == Occasion::Again)
 }
 
 fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> Option<Config> {
@@ -173,7 +37,8 @@ fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> O
         root.cluster,
         "name the set of nodes that elect among themselves, for instance `cluster: production`",
     );
-    let cluster = cluster.map(|cluster| r.name(&top.key("cluster"), "cluster's name", cluster));
+    let cluster =
+        cluster.map(|cluster| plain_name(r, &top.key("cluster"), "cluster's name", cluster));
     let node = node(r, root.node.unwrap_or_default(), &top.key("node"));
     let store = store::resolve(r, root.store, &top);
     let timings = timings(r, &root.timings.unwrap_or_default(), &top.key("timings"));
@@ -203,7 +68,7 @@ fn node(r: &mut Resolver<'_>, node: raw::Node, path: &Path) -> Option<NodeConfig
         None if r.is_faulty(&path.key("name")) => return None,
         None => host_name(),
     };
-    let name = r.name(&path.key("name"), "node's name", name);
+    let name = plain_name(r, &path.key("name"), "node's name", name);
     let variables = node.variables.unwrap_or_default();
     for variable in variables.keys() {
         let at = path.key("variables").key(variable);
@@ -240,10 +105,24 @@ fn check_names(r: &mut Resolver<'_>, node: &NodeConfig, elections: &[ElectionCon
                 );
                 let help = "give one of them another `name`, or leave the election's out";
                 let place = election.places.election.clone();
-                r.problems.push(Problem::new(place, message).help(help));
+                r.report(Problem::new(place, message).help(help));
             }
         }
     }
+}
+
+/// Checks a name; `what` it names is for the message.
+pub(super) fn plain_name(r: &mut Resolver<'_>, path: &Path, what: &str, name: String) -> String {
+    if let Some(mistake) = name_mistake(&name) {
+        r.wrong(path, format!("the {what} `{name}` {mistake}"), "choose a short, plain name");
+    } else if name.contains('/') {
+        r.wrong(
+            path,
+            format!("the {what} `{name}` contains a slash"),
+            "names become parts of keys, file names and addresses: use a dash",
+        );
+    }
+    name
 }
 
 /// This machine's name, as podmaster takes it too when no other is given.

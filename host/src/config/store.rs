@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use conclave_yaml::{Path, Resolver};
+
 use crate::check::HttpTarget;
 
-use super::document::Path;
 use super::paths::{canonical, readable_file};
 use super::raw;
-use super::resolve::Resolver;
 use super::{EtcdConfig, Login, Password, StoreConfig, TlsConfig};
 
 pub(super) fn resolve(

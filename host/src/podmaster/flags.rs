@@ -118,7 +118,7 @@ fn verbosity(argument: &str, known: &'static [Flag]) -> Option<(&'static Flag, S
 fn unknown(argument: &str, name: &str, known: &'static [Flag]) -> Problem {
     let shown = argument.split('=').next().unwrap_or(argument);
     let names = known.iter().map(|flag| flag.name);
-    let help = match crate::config::similar(name, names) {
+    let help = match conclave_yaml::similar(name, names) {
         Some(meant) => format!("did you mean --{meant}?"),
         None => "`conclave podmaster --help` lists the flags".to_owned(),
     };

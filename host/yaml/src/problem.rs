@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! What is wrong with a text, where, and what to do about it.
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a configuration file.
+    /// In a file.
     File {
         /// The file, as the operator named it.
         file: Arc<str>,
@@ -87,21 +87,21 @@ fn indent(text: &str, column: usize) -> String {
     before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect()
 }
 
-/// Every mistake that was found in a configuration; never empty.
+/// Every mistake that was found; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(|problem| problem.render("error")).collect::<Vec<_>>().join("\n\n"))]
-pub struct ConfigErrors(Vec<Problem>);
+pub struct Problems(Vec<Problem>);
 
-impl ConfigErrors {
+impl Problems {
     /// The mistakes, in the order of their places. `None` where there is none.
     pub fn new(problems: Vec<Problem>) -> Option<Self> {
-        (!problems.is_empty()).then(|| ConfigErrors::some(problems))
+        (!problems.is_empty()).then(|| Problems::some(problems))
     }
 
     /// Mistakes of which there is one at least.
-    pub(crate) fn some(mut problems: Vec<Problem>) -> Self {
+    pub fn some(mut problems: Vec<Problem>) -> Self {
         sort(&mut problems);
-        ConfigErrors(problems)
+        Problems(problems)
     }
 
     /// The single mistakes.
@@ -110,13 +110,13 @@ impl ConfigErrors {
     }
 }
 
-impl From<Problem> for ConfigErrors {
+impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
-        ConfigErrors(vec![problem])
+        Problems(vec![problem])
     }
 }
 
-/// Something that works but that an operator should know.
+/// Something that works but that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning(pub Problem);
 
@@ -127,7 +127,7 @@ impl Display for Warning {
 }
 
 /// Problems of a file stand in the order of their lines, the others behind them.
-pub(super) fn sort(problems: &mut [Problem]) {
+pub fn sort(problems: &mut [Problem]) {
     problems.sort_by_key(|problem| match &problem.place {
         Some(Place::File { line, column, .. }) => (0, *line, *column),
         Some(Place::Flag(_)) | None => (1, 0, 0),
@@ -135,7 +135,7 @@ pub(super) fn sort(problems: &mut [Problem]) {
 }
 
 /// The known name that somebody probably meant.
-pub(crate) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness =
         |candidate: &str| strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
     known
@@ -147,6 +147,6 @@ pub(crate) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// Names in backquotes, separated by commas.
-pub(super) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

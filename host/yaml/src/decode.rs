@@ -10,18 +10,20 @@ use serde::de::{
 use serde_yaml::Value;
 use serde_yaml::mapping::Iter as MappingIter;
 
-use super::document::{Document, Part, Path};
-use super::problem::{ConfigErrors, Problem, quoted, similar};
+use crate::document::{Document, Part, Path};
+use crate::problem::{Problem, Problems, quoted, similar};
 
 /// With so many mistakes it is another file that is meant, or one slip that makes many.
 const MOST_PROBLEMS: usize = 50;
 
 /// What was read, and what could not be.
-pub(super) struct Decoded<T> {
-    pub(super) value: T,
-    pub(super) problems: Vec<Problem>,
+pub struct Decoded<T> {
+    /// The value, without what could not be read.
+    pub value: T,
+    /// What could not be read, and why.
+    pub problems: Vec<Problem>,
     /// Where the problems are.
-    pub(super) left_out: HashSet<Path>,
+    pub left_out: HashSet<Path>,
 }
 
 /// Reads a type whose fields are all optional.
@@ -30,9 +32,7 @@ pub(super) struct Decoded<T> {
 ///
 /// Where nothing can be read: the document as a whole has the wrong shape, or more is wrong than
 /// anybody wants to be told at once.
-pub(super) fn decode<T: for<'de> Deserialize<'de>>(
-    document: &Document,
-) -> Result<Decoded<T>, ConfigErrors> {
+pub fn decode<T: for<'de> Deserialize<'de>>(document: &Document) -> Result<Decoded<T>, Problems> {
     let mut problems = Vec::new();
     let mut left_out = HashSet::new();
     loop {
@@ -45,14 +45,14 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(
         problems.push(fault.problem(document));
         // A fault at the root, or one that leaving the value out did not cure, ends it.
         if path.is_root() || !left_out.insert(path) {
-            return Err(ConfigErrors::some(problems));
+            return Err(Problems::some(problems));
         }
         if problems.len() == MOST_PROBLEMS {
             problems.push(
                 Problem::new(None, "there is more, which is left out here")
                     .help("mend these first; see that this is the file that you mean"),
             );
-            return Err(ConfigErrors::some(problems));
+            return Err(Problems::some(problems));
         }
     }
 }

@@ -9,29 +9,33 @@ use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use conclave_manifests::{MOST_OPEN, too_many_open};
 use saphyr_parser::{Event, Parser, Span, StrInput};
 use serde_yaml::Value;
 
-use super::problem::{Place, Problem};
+use crate::open::{MOST_OPEN, too_many_open};
+use crate::problem::{Place, Problem};
 
 /// One step from a value to one inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Step {
+enum Step {
     Key(Arc<str>),
     Index(usize),
 }
 
 /// How a value is reached from the document's root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub(super) struct Path(Vec<Step>);
+pub struct Path(Vec<Step>);
 
 impl Path {
-    pub(super) fn key(&self, key: &str) -> Path {
+    /// The path of a field in it.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Path {
         self.step(Step::Key(key.into()))
     }
 
-    pub(super) fn index(&self, index: usize) -> Path {
+    /// The path of an item in it, counted from 0.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Path {
         self.step(Step::Index(index))
     }
 
@@ -41,16 +45,18 @@ impl Path {
         Path(steps)
     }
 
-    pub(super) fn starts_with(&self, start: &Path) -> bool {
+    /// Whether it leads to or into what another leads to.
+    pub fn starts_with(&self, start: &Path) -> bool {
         self.0.starts_with(&start.0)
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    /// Whether it leads to the document as a whole.
+    pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether what stands here must not be shown.
-    pub(super) fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         matches!(self.0.last(), Some(Step::Key(key)) if &**key == "password")
     }
 }
@@ -70,7 +76,7 @@ impl Display for Path {
 
 /// Which part of a field is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// Its name; the value where it has none, as in a list.
     Key,
     /// What stands behind the name.
@@ -78,17 +84,41 @@ pub(super) enum Part {
 }
 
 /// A parsed text.
-pub(super) struct Document {
+pub struct Document {
     file: Arc<str>,
     text: String,
     /// What it means.
-    pub(super) value: Value,
+    pub value: Value,
     root: Option<Rc<Spot>>,
 }
 
 impl Document {
+    /// Makes text of a file's bytes, for [`parse`](Self::parse); `file` is only for messages.
+    ///
+    /// # Errors
+    ///
+    /// Where they are not text, and from which place on.
+    pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+        String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let good = String::from_utf8_lossy(&error.as_bytes()[..good]);
+            let line = good.split('\n').next_back().unwrap_or_default();
+            let place = Place::File {
+                file: file.into(),
+                line: good.matches('\n').count() + 1,
+                column: line.chars().count() + 1,
+                excerpt: None,
+            };
+            Problem::new(Some(place), "this is not text in UTF-8").help("save the file as UTF-8")
+        })
+    }
+
     /// Parses a text; `file` is only for messages.
-    pub(super) fn parse(file: &str, text: &str) -> Result<Self, Problem> {
+    ///
+    /// # Errors
+    ///
+    /// Where it is not YAML.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let file: Arc<str> = file.into();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         if let Some((line, column)) = too_many_open(&text) {
@@ -117,7 +147,7 @@ impl Document {
     }
 
     /// Where a value stands, or the innermost one around it that stands anywhere.
-    pub(super) fn place(&self, path: &Path, part: Part) -> Option<Place> {
+    pub fn place(&self, path: &Path, part: Part) -> Option<Place> {
         let mut spot = self.root.as_ref()?;
         let mut complete = true;
         for step in &path.0 {
@@ -146,7 +176,7 @@ impl Document {
     }
 
     /// Whether the document has this path, even if nothing stands there.
-    pub(super) fn has(&self, path: &Path) -> bool {
+    pub fn has(&self, path: &Path) -> bool {
         let mut value = &self.value;
         for step in &path.0 {
             let inner = match step {
