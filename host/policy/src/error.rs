@@ -12,6 +12,7 @@ use conclave_core::ElectionName;
 use crate::digest::Digest;
 use crate::directory::Origin;
 use crate::interface::{Function, Interface, SPEAKS};
+use crate::sandbox::Usage;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -27,6 +28,8 @@ pub struct PolicyError {
     pub election: Option<ElectionName>,
     /// What it was asked.
     pub function: Function,
+    /// What the call spent all the same.
+    pub usage: Usage,
     /// Why there is no answer.
     #[source]
     pub cause: Box<Cause>,
@@ -199,13 +202,19 @@ pub enum LoadError {
     #[error("its name may have letters, digits, `-`, `_` and `.` only")]
     Name,
     /// Not WebAssembly at all.
-    #[error("it is not a WebAssembly component (is it a complete file?)")]
+    #[error(
+        "it is not a WebAssembly component (is it a complete file?); this host speaks conclave:policy@{SPEAKS}"
+    )]
     NotWasm,
     /// A core module.
     #[error(
-        "it is a core WebAssembly module; make it a component (plugins/build, or wasm-tools component new)"
+        "it is a core WebAssembly module, which exports {}; make it a component (plugins/build, or wasm-tools component new): this host speaks conclave:policy@{SPEAKS}",
+        list(exports)
     )]
-    CoreModule,
+    CoreModule {
+        /// What it exports, as far as it can be read: of a policy's functions the interfaces.
+        exports: Vec<String>,
+    },
     /// It does not validate or compile.
     #[error("it does not compile (is it a complete file?)")]
     Compile(#[source] Source),

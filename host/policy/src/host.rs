@@ -1,18 +1,21 @@
 //! From bytes to policies: compiling, the cache, and what a component may import.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use wasmtime::Module;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::error::{HostError, LoadError};
-use crate::limits::Limits;
+use crate::limits::{self, Limits};
 use crate::policy::Policy;
 use crate::sandbox::Sandbox;
+use crate::text::phrase;
 use crate::wasi;
 
 /// Loads policies and runs them in one sandbox. A process needs one.
@@ -57,7 +60,7 @@ impl PolicyHost {
             .linker
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Link(error.into()))?;
-        Policy::new(name, digest, Arc::clone(&self.sandbox), pre)
+        Policy::new(name, digest, bytes.len(), Arc::clone(&self.sandbox), pre)
     }
 
     fn compiled(&self, name: &str, digest: Digest, bytes: &[u8]) -> Result<Component, LoadError> {
@@ -65,7 +68,7 @@ impl PolicyHost {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(engine, digest)) {
             return Ok(component);
         }
-        kind(bytes)?;
+        self.kind(bytes)?;
         let (policy, short) = (name, digest.short());
         tracing::info!(policy, digest = short, bytes = bytes.len(), "compiling policy");
         let start = Instant::now();
@@ -77,17 +80,33 @@ impl PolicyHost {
         }
         Ok(component)
     }
+
+    /// Tells a component from a core module, which authors confuse, and from anything else.
+    fn kind(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        match bytes.get(..8) {
+            Some([b'\0', b'a', b's', b'm', 1, 0, 0, 0]) => {
+                Err(LoadError::CoreModule { exports: self.module_exports(bytes) })
+            }
+            Some([b'\0', b'a', b's', b'm', ..]) => Ok(()),
+            _ => Err(LoadError::NotWasm),
+        }
+    }
+
+    /// What a core module exports, so that authors see whether it would be a policy. Of
+    /// `interface#function` the interface.
+    fn module_exports(&self, bytes: &[u8]) -> Vec<String> {
+        /// More than this nobody reads.
+        const MOST: usize = 8;
+        let Ok(module) = Module::from_binary(&self.sandbox.engine, bytes) else {
+            return Vec::new();
+        };
+        let names = module.exports().map(|export| export.name().split('#').next().unwrap_or(""));
+        let distinct: BTreeSet<String> =
+            names.map(|name| phrase(name.to_owned(), limits::REASON)).collect();
+        distinct.into_iter().take(MOST).collect()
+    }
 }
 
 fn is_logging(import: &str) -> bool {
     import.starts_with("conclave:policy/logging@0.1.")
-}
-
-/// Tells a component from a core module, which authors confuse, and from anything else.
-fn kind(bytes: &[u8]) -> Result<(), LoadError> {
-    match bytes.get(..8) {
-        Some([b'\0', b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadError::CoreModule),
-        Some([b'\0', b'a', b's', b'm', ..]) => Ok(()),
-        _ => Err(LoadError::NotWasm),
-    }
 }

@@ -163,6 +163,12 @@ fn spoken(exports: &[String]) -> Result<Vec<Interface>, LoadError> {
     }
 }
 
+/// The version in which one of these names exports an interface as the host speaks it.
+pub(crate) fn spoken_version(exports: &[&str], interface: Interface) -> Option<String> {
+    let mut versions = exports.iter().filter_map(|name| version_of(name, interface));
+    versions.find(|version| is_spoken(version)).map(str::to_owned)
+}
+
 /// The version in `conclave:policy/<interface>@<version>`; empty where it names none.
 fn version_of(export: &str, interface: Interface) -> Option<&str> {
     let rest = export.strip_prefix("conclave:policy/")?.strip_prefix(interface.name())?;

@@ -17,7 +17,8 @@ use crate::bindings::conclave::policy::types as wit;
 use crate::check::{self, About, Problem, Ranks};
 use crate::digest::Digest;
 use crate::error::{BadAnswer, Cause, LoadError, PolicyError, Refusal};
-use crate::interface::{Exports, Function, Interface};
+use crate::interface::{self, Exports, Function, Interface};
+use crate::limits::Limits;
 use crate::sandbox::{Call, Line, Pace, Sandbox, Usage};
 use crate::text::phrase;
 use crate::{builtin, translate};
@@ -50,6 +51,7 @@ pub struct Policy(Arc<Inner>);
 struct Inner {
     name: String,
     digest: Digest,
+    size: usize,
     sandbox: Arc<Sandbox>,
     pre: InstancePre<Call>,
     exports: Exports,
@@ -66,6 +68,7 @@ impl Policy {
     pub(crate) fn new(
         name: &str,
         digest: Digest,
+        size: usize,
         sandbox: Arc<Sandbox>,
         pre: InstancePre<Call>,
     ) -> Result<Self, LoadError> {
@@ -74,7 +77,7 @@ impl Policy {
             sandbox.run(&pre, Pace::Loading, |store, instance| Ok(exports.fit(store, instance)));
         emit(name, digest, None, traces.lines, traces.usage);
         trial.map_err(LoadError::Trial)??;
-        Ok(Policy(Arc::new(Inner { name: name.to_owned(), digest, sandbox, pre, exports })))
+        Ok(Policy(Arc::new(Inner { name: name.to_owned(), digest, size, sandbox, pre, exports })))
     }
 
     /// Its name, by which the configuration refers to it.
@@ -87,9 +90,35 @@ impl Policy {
         self.0.digest
     }
 
+    /// The size of its component, in bytes.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
     /// The interfaces that it exports.
     pub fn interfaces(&self) -> Vec<Interface> {
         self.0.exports.interfaces()
+    }
+
+    /// The interfaces that it exports, each with its version.
+    pub fn versions(&self) -> Vec<(Interface, String)> {
+        let component = self.0.pre.component();
+        let exports = component.component_type();
+        let names: Vec<&str> = exports.exports(component.engine()).map(|(name, _)| name).collect();
+        let version = |interface| Some((interface, interface::spoken_version(&names, interface)?));
+        self.interfaces().into_iter().filter_map(version).collect()
+    }
+
+    /// What it imports, by name.
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.0.pre.component();
+        let imports = component.component_type();
+        imports.imports(component.engine()).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// What one call of it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.0.sandbox.limits
     }
 
     /// What it says about itself; `None` if it does not export `about`.
@@ -207,9 +236,11 @@ impl Policy {
         config: &str,
     ) -> Result<(), PolicyError> {
         let place = |role| self.place(&alone(election, node, role), node, role, manifests, config);
-        let (leader, standby) = (place(Role::Leader)?.value, place(Role::Standby)?.value);
-        check::same_in_both_roles(&leader, &standby)
-            .map_err(|fault| self.error(Function::Place, Some(election), Cause::BadAnswer(fault)))
+        let (leader, standby) = (place(Role::Leader)?, place(Role::Standby)?);
+        check::same_in_both_roles(&leader.value, &standby.value).map_err(|fault| {
+            let cause = Cause::BadAnswer(fault);
+            self.error(Function::Place, Some(election), standby.usage, cause)
+        })
     }
 
     /// Fails if the policy refuses this configuration when it is asked to describe a node, or to
@@ -250,13 +281,14 @@ impl Policy {
             .and_then(|answer| answer.map_err(|no| Cause::Refused(translate::refusal(no))))
             .and_then(|answer| check(answer).map_err(Cause::BadAnswer))
             .map(|value| Answer { value, usage: traces.usage, builtin: false })
-            .map_err(|cause| self.error(function, election, cause))
+            .map_err(|cause| self.error(function, election, traces.usage, cause))
     }
 
     fn error(
         &self,
         function: Function,
         election: Option<&ElectionName>,
+        usage: Usage,
         cause: Cause,
     ) -> PolicyError {
         PolicyError {
@@ -264,6 +296,7 @@ impl Policy {
             digest: self.0.digest,
             election: election.cloned(),
             function,
+            usage,
             cause: Box::new(cause),
         }
     }

@@ -120,7 +120,20 @@ fn what_is_not_a_whole_component_is_refused() {
     );
     assert!(refused(b"").starts_with("it is not a WebAssembly component"));
     assert!(refused(b"#!/bin/sh\n").starts_with("it is not a WebAssembly component"));
-    assert!(refused(&compile("(module)")).starts_with("it is a core WebAssembly module"));
+    let empty = refused(&compile("(module)"));
+    assert!(
+        empty.starts_with("it is a core WebAssembly module, which exports nothing;"),
+        "{empty}"
+    );
+    let policy = refused(&compile(
+        r#"(module
+            (func (export "conclave:policy/facts@0.1.0#describe"))
+            (func (export "conclave:policy/leadership@0.1.0#rank"))
+            (memory (export "memory") 1))"#,
+    ));
+    let exports =
+        "exports `conclave:policy/facts@0.1.0`, `conclave:policy/leadership@0.1.0`, `memory`;";
+    assert!(policy.contains(exports) && policy.ends_with("speaks conclave:policy@0.1"), "{policy}");
 }
 
 #[test]
