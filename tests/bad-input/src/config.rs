@@ -15,7 +15,7 @@ pub fn run(bytes: &[u8]) {
     match &parsed {
         Ok((config, warnings)) => {
             sound(config);
-            located(text, warnings.iter().map(|warning| &warning.0));
+            located(FILE, text, warnings.iter().map(|warning| &warning.0));
         }
         Err(errors) => refused(text, errors),
     }
@@ -27,7 +27,7 @@ pub fn run(bytes: &[u8]) {
         // Whoever only looks, or has to live with it, is told all the same.
         (Err(_), Ok((_, warnings))) => {
             assert!(!warnings.is_empty());
-            located(text, warnings.iter().map(|warning| &warning.0));
+            located(FILE, text, warnings.iter().map(|warning| &warning.0));
         }
         (Err(_), Err(errors)) => refused(text, &errors),
     }
@@ -56,20 +56,20 @@ fn sound(config: &Config) {
 
 fn refused(text: &str, errors: &ConfigErrors) {
     assert!(!errors.problems().is_empty());
-    located(text, errors.problems());
+    located(FILE, text, errors.problems());
     let most = 60 * (4_000 + text.len());
     assert!(errors.to_string().len() <= most, "an error longer than {most} bytes");
 }
 
 /// Each problem says something, and the place that it names is in the file.
-fn located<'a>(text: &str, problems: impl IntoIterator<Item = &'a Problem>) {
+pub(crate) fn located<'a>(name: &str, text: &str, problems: impl IntoIterator<Item = &'a Problem>) {
     // Measured once: there may be a problem in every line.
     let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
     let characters = text.chars().count();
     for problem in problems {
         assert!(!problem.message.trim().is_empty(), "{problem:?}");
         if let Some(Place::File { file, line, column, .. }) = &problem.place {
-            assert_eq!(&**file, FILE);
+            assert_eq!(&**file, name);
             assert!((1..=lines + 1).contains(line), "line {line} of {lines}: {problem:?}");
             assert!((1..=characters + 1).contains(column), "{problem:?}");
         }

@@ -11,6 +11,7 @@
 //! wrong and where, and nothing lost. Each function panics when that is broken.
 
 pub mod answer;
+pub mod cases;
 pub mod component;
 pub mod config;
 pub mod core;
@@ -32,8 +33,9 @@ pub struct Target {
 }
 
 /// Every way in.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "answer", run: answer::run },
+    Target { name: "cases", run: cases::run },
     Target { name: "component", run: component::run },
     Target { name: "config", run: config::run },
     Target { name: "core", run: core::run },

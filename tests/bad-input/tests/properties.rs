@@ -121,6 +121,11 @@ fn policies_answers() {
 }
 
 #[test]
+fn case_files() {
+    property("cases", 1_000);
+}
+
+#[test]
 fn components() {
     property("component", 60);
 }
