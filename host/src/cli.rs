@@ -58,6 +58,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// Show who holds which election, and who else stands
     Status(Status),
+    /// Look at a policy, and test it
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
     /// Withdraw what a dead node left in place: before the kubelet starts, or after the node ended
     ///
     /// Withdraws by the ledger in the state directory every exclusive manifest and role file that
@@ -123,6 +126,52 @@ pub enum ConfigCommand {
         /// The configuration file
         file: PathBuf,
     },
+}
+
+/// What can be done with a policy.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum PolicyCommand {
+    /// Show what a policy is: its interfaces, imports, digest and configuration
+    Inspect {
+        /// A component, or the name of a built-in policy
+        #[arg(value_name = "FILE")]
+        policy: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+        output: Output,
+    },
+    /// Run a policy's test cases in the sandbox that runs the policy later
+    ///
+    /// A case file names a policy and lists cases: what the policy is asked, and what is expected of
+    /// its answer. Exit status: 0 every case passed; 1 one failed; 2 the call or a case file is
+    /// wrong, a policy cannot be loaded, or there is no case.
+    Test(PolicyTest),
+}
+
+/// Which cases to run, and how to tell of them.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct PolicyTest {
+    /// Case files, or directories that have some in `tests/`
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// Test this policy, whichever the files name: a component, or a built-in one
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<String>,
+    /// Only cases whose name contains this text
+    #[arg(long, value_name = "PATTERN")]
+    pub run: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = TestOutput::Table, value_name = "FORMAT")]
+    pub output: TestOutput,
+}
+
+/// A way to print what became of test cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestOutput {
+    /// For people
+    Table,
+    /// For programs
+    Json,
 }
 
 /// Whose leftovers to withdraw.

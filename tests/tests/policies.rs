@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use conclave_tests::node::Node;
 use conclave_tests::process::Signal;
-use conclave_tests::{Outcome, PATIENCE, eventually, pod, scratch};
+use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {
@@ -26,6 +26,21 @@ fn build(out: &Path) -> Result<()> {
         .status()
         .context("cannot run plugins/build")?;
     ensure!(status.success(), "plugins/build failed: {status}");
+    Ok(())
+}
+
+/// Runs the example's own cases against what was built of it.
+fn hold_its_cases(component: &Path) -> Result<()> {
+    let output = Command::new(binary::conclave())
+        .args(["policy", "test", "--policy"])
+        .arg(component)
+        .arg(repository().join("examples/policy-rust"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .context("cannot run conclave policy test")?;
+    let shown = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
+    ensure!(output.status.success(), "{}", shown.concat());
+    ensure!(shown[0].contains("5 passed, 0 failed"), "{}", shown.concat());
     Ok(())
 }
 
@@ -75,7 +90,9 @@ fn a_policy_from_outside_decides_the_leader_and_the_manifests() -> Outcome {
     let shared = scratch::directory("policies")?;
     let plugins = shared.path().join("plugins");
     fs::create_dir(&plugins)?;
-    build(&plugins.join("rack-first.wasm"))?;
+    let component = plugins.join("rack-first.wasm");
+    build(&component)?;
+    hold_its_cases(&component)?;
     let store = shared.path().join("store.db");
 
     // The node in rack b is alone at first, so it leads: nobody else stands.

@@ -2,6 +2,7 @@
 
 mod check;
 mod clean;
+mod policy;
 mod run;
 mod status;
 mod upgrade;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, ConfigCommand, StandIn, exit};
+use crate::cli::{Cli, Command, ConfigCommand, PolicyCommand, StandIn, exit};
 use crate::config::{ConfigErrors, Warning};
 use crate::demo;
 
@@ -23,6 +24,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Daemon { arguments } => run::daemon(arguments),
         Command::TakesOver { version, arguments } => upgrade::answer(&version, arguments),
         Command::Config(ConfigCommand::Check { file }) => check::check(&file),
+        Command::Policy(PolicyCommand::Inspect { policy, output }) => {
+            policy::inspect::inspect(&policy, output)
+        }
+        Command::Policy(PolicyCommand::Test(test)) => policy::test::test(&test),
         Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),

@@ -1,0 +1,283 @@
+//! `conclave policy inspect` and `conclave policy test`, as an author of policies types them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use conclave_tests::{Outcome, binary, scratch};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const HOSTILE: &str = "host/policy/tests/fixtures/hostile.wasm";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+}
+
+/// What a call printed, and how it ended.
+struct Ended {
+    code: Option<i32>,
+    data: String,
+    words: String,
+}
+
+impl Ended {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.data).with_context(|| format!("{}{}", self.data, self.words))
+    }
+}
+
+/// Calls `conclave policy …` in a directory. Compiled policies are kept for the other tests.
+fn policy(directory: &Path, arguments: &[&str]) -> Result<Ended> {
+    let output = Command::new(binary::conclave())
+        .arg("policy")
+        .args(arguments)
+        .current_dir(directory)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .context("cannot run conclave policy")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (data, words) = (text(&output.stdout), text(&output.stderr));
+    Ok(Ended { code: output.status.code(), data, words })
+}
+
+/// A policy's directory with one case file.
+fn project(cases: &str) -> Result<TempDir> {
+    let project = scratch::directory("policy")?;
+    fs::create_dir(project.path().join("tests"))?;
+    fs::write(project.path().join("tests/cases.yaml"), cases)?;
+    Ok(project)
+}
+
+/// A case file about the hostile policy.
+fn hostile(cases: &str) -> String {
+    format!("policy: {}\ncases:\n{cases}", repository().join(HOSTILE).display())
+}
+
+#[test]
+fn a_policy_is_shown() -> Outcome {
+    let shown = policy(&repository(), &["inspect", "plugins/built/cold-standby.wasm"])?;
+    assert_eq!((shown.code, shown.words.as_str()), (Some(0), ""));
+    for line in [
+        "policy      cold-standby\n",
+        "interfaces  about 0.1.0\n",
+        "            leadership 0.1.0\n",
+        "host speaks conclave:policy@0.1\n",
+        "imports     conclave:policy/logging@0.1.0\n",
+        "                \"prefer\": {\n",
+    ] {
+        assert!(shown.data.contains(line), "{line:?} in {}", shown.data);
+    }
+
+    let built_in =
+        policy(&repository(), &["inspect", "cold-standby", "--output", "json"])?.json()?;
+    let bytes = fs::metadata(repository().join("plugins/built/cold-standby.wasm"))?.len();
+    assert_eq!(built_in["bytes"], bytes);
+    assert_eq!(built_in["about"]["name"], "cold-standby");
+    assert_eq!(built_in["about"]["config_schema"]["properties"]["prefer"]["type"], "array");
+    assert_eq!(built_in["interfaces"][2]["name"], "leadership");
+    let digest = built_in["digest"].as_str().context("a digest")?;
+    assert!(digest.len() == 64 && shown.data.contains(digest), "{digest}");
+    Ok(())
+}
+
+#[test]
+fn what_a_policy_says_of_itself_cannot_reach_the_terminal() -> Outcome {
+    let shown = policy(&repository(), &["inspect", HOSTILE])?;
+    assert!(shown.data.contains("summary     Misbehaves on request. [2J\n"), "{}", shown.data);
+    assert!(!shown.data.contains('\u{1b}'));
+    Ok(())
+}
+
+#[test]
+fn what_is_no_policy_is_told_what_one_is() -> Outcome {
+    let place = scratch::directory("no-policies")?;
+    let exporting = |name: &str| {
+        wat::parse_str(format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#))
+    };
+    let module = wat::parse_str(r#"(module (memory (export "memory") 1))"#)?;
+    for (file, bytes, expected) in [
+        (
+            "other.wasm",
+            exporting("conclave:policy/leadership@9.0.0")?,
+            "it exports `conclave:policy/leadership@9.0.0`; this host speaks conclave:policy@0.1",
+        ),
+        (
+            "none.wasm",
+            exporting("a:b/c@1.0.0")?,
+            "it exports `a:b/c@1.0.0`; a policy exports about, facts, leadership or placement of conclave:policy@0.1",
+        ),
+        (
+            "module.wasm",
+            module,
+            "it is a core WebAssembly module, which exports `memory`; make it a component",
+        ),
+        ("text.wasm", b"#!/bin/sh\n".to_vec(), "it is not a WebAssembly component"),
+    ] {
+        fs::write(place.path().join(file), bytes)?;
+        let refused = policy(place.path(), &["inspect", file])?;
+        assert_eq!((refused.code, refused.data.as_str()), (Some(2), ""), "{}", refused.words);
+        let beginning = format!("conclave: {file} is no usable policy: {expected}");
+        assert!(refused.words.starts_with(&beginning), "{}", refused.words);
+        assert!(refused.words.contains("conclave:policy@0.1"), "{}", refused.words);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_partys_cases_pass() -> Outcome {
+    let ended = policy(&repository(), &["test", "plugins/cold-standby", "plugins/hot-standby"])?;
+    assert_eq!((ended.code, ended.words.as_str()), (Some(0), ""), "{}", ended.data);
+    assert!(ended.data.contains("plugins/hot-standby/tests/cases.yaml: policy hot-standby ("));
+    assert!(ended.data.contains(" 0 failed; a call used "), "{}", ended.data);
+    Ok(())
+}
+
+#[test]
+fn a_failing_case_shows_the_difference() -> Outcome {
+    let project = project(
+        "policy: cold-standby\n\
+         cases:\n\
+         - name: somebody else leads\n  \
+           rank: {candidates: 3, leader: b}\n  \
+           expect: {order: [a, b, c]}\n\
+         - name: and this is right\n  \
+           rank: {candidates: 3, leader: b}\n  \
+           expect: {first: b}\n",
+    )?;
+    let ended = policy(project.path(), &["test"])?;
+    assert_eq!((ended.code, ended.words.as_str()), (Some(1), ""));
+    let expected = "        tests/cases.yaml:5:12: the order differs\n          \
+                    - a\n            \
+                      b  (holds the term, and leadership stays where it is)\n          \
+                    + a  (in order of standing)\n            \
+                      c  (in order of standing)\n";
+    assert!(ended.data.contains(expected), "{}", ended.data);
+    assert!(ended.data.contains("\n1 passed, 1 failed; a call used "), "{}", ended.data);
+
+    // What is asked for decides.
+    let right = policy(project.path(), &["test", "--run", "this is right"])?;
+    assert_eq!(right.code, Some(0), "{}", right.data);
+    assert!(right.data.contains("1 passed, 0 failed"), "{}", right.data);
+    let none = policy(project.path(), &["test", "--run", "no such"])?;
+    assert_eq!(none.code, Some(2));
+    assert_eq!(none.words, "conclave: no case has `no such` in its name\n");
+    Ok(())
+}
+
+#[test]
+fn programs_get_everything() -> Outcome {
+    let project = project(
+        "policy: cold-standby\ncases:\n- name: one\n  rank: {candidates: 2}\n  expect: {first: b}\n",
+    )?;
+    let ended = policy(project.path(), &["test", "--output", "json"])?;
+    assert_eq!(ended.code, Some(1));
+    let report = ended.json()?;
+    assert_eq!(report["fuel_limit"], 100_000_000);
+    let case = &report["suites"][0]["cases"][0];
+    assert_eq!((&case["name"], &case["passed"]), (&"one".into(), &false.into()));
+    assert_eq!((&case["line"], &case["function"]), (&3.into(), &"rank".into()));
+    assert!(case["fuel"].as_u64().is_some_and(|fuel| fuel > 0), "{case}");
+    assert_eq!(case["failures"][0]["what"], "`a` is first, not `b`");
+    assert_eq!(case["failures"][0]["diff"][0]["side"], "expected");
+    Ok(())
+}
+
+#[test]
+fn mistakes_in_a_case_file_are_shown_with_their_place() -> Outcome {
+    let project = project(
+        "policy: cold-stanby\n\
+         cases:\n\
+         - name: one\n  \
+           rank: {candidates: [a, b], leader: c}\n  \
+           expect: {frist: a}\n",
+    )?;
+    let ended = policy(project.path(), &["test"])?;
+    assert_eq!((ended.code, ended.data.as_str()), (Some(2), ""));
+    for (message, place, help) in [
+        ("there is no built-in policy `cold-stanby`", "1:9", "did you mean `cold-standby`?"),
+        ("`c` is no candidate", "4:38", "the candidates are `a`, `b`"),
+        ("unknown field `frist`", "5:12", "did you mean `first`?"),
+    ] {
+        let message = format!("error: {message}\n");
+        let place = format!("--> tests/cases.yaml:{place}\n");
+        for part in [message.as_str(), &place, &format!("= help: {help}")] {
+            assert!(ended.words.contains(part), "{part:?} in {}", ended.words);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_is_missing_is_a_mistake_in_the_file() -> Outcome {
+    let project = project("policy: ../mine.wasm\ncases:\n- name: one\n  rank: {candidates: 2}\n")?;
+    let ended = policy(project.path(), &["test"])?;
+    assert_eq!(ended.code, Some(2));
+    let expected = "mine.wasm is no usable policy: cannot read it: No such file";
+    assert!(ended.words.contains(expected), "{}", ended.words);
+    assert!(ended.words.contains("--> tests/cases.yaml:1:9\n"), "{}", ended.words);
+
+    // Another one can be named instead.
+    let other = policy(project.path(), &["test", "--policy", "hot-standby"])?;
+    assert_eq!(other.code, Some(0), "{}{}", other.data, other.words);
+    Ok(())
+}
+
+#[test]
+fn where_no_case_is_a_first_one_is_shown() -> Outcome {
+    let empty = scratch::directory("empty")?;
+    let ended = policy(empty.path(), &["test"])?;
+    assert_eq!((ended.code, ended.data.as_str()), (Some(2), ""));
+    assert!(ended.words.contains("there is no *.yaml in ./tests"), "{}", ended.words);
+    // It is one that works.
+    let (_, example) = ended.words.split_once(":\n\n").context("an example")?;
+    let example = example.replace("../my-policy.wasm", "cold-standby");
+    let lines: Vec<&str> = example.lines().map(|l| l.strip_prefix("    ").unwrap_or(l)).collect();
+    let ended = policy(project(&lines.join("\n"))?.path(), &["test"])?;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.data, ended.words);
+    Ok(())
+}
+
+#[test]
+fn a_hostile_policy_fails_within_its_limits_and_is_named() -> Outcome {
+    let case = |misdeed: &str| {
+        format!(
+            "- name: {misdeed}\n  config: {{misdeed: {misdeed}}}\n  \
+             rank: {{candidates: 2, leader: b}}\n"
+        )
+    };
+    let misdeeds = ["loop", "memory", "panic", "unknown", "huge", "recurse"];
+    let project = project(&hostile(&misdeeds.map(case).concat()))?;
+    let ended = policy(project.path(), &["test", "--output", "json"])?;
+    assert_eq!(ended.code, Some(1), "{}", ended.words);
+    let report = ended.json()?;
+    for (at, misdeed, cause) in [
+        (
+            0,
+            "loop",
+            "it used up its 100000000 units of fuel; does it loop? (fuel: 100,000,000 of 100,000,000)",
+        ),
+        (1, "memory", "it needs more memory than 64 MiB or a larger table than allowed (fuel: "),
+        (2, "panic", "it trapped"),
+        (3, "unknown", "it ranked `nobody`, which is no candidate"),
+        (4, "huge", "what it passed is larger than 1048576 bytes"),
+        (5, "recurse", "it trapped"),
+    ] {
+        let case = &report["suites"][0]["cases"][at];
+        assert_eq!(case["name"], misdeed);
+        let what = case["failures"][0]["what"].as_str().context("a failure")?;
+        assert!(what.starts_with("policy `hostile` ("), "{what}");
+        assert!(
+            what.contains(" gave no usable answer to `rank` for election `masters`: "),
+            "{what}"
+        );
+        assert!(what.contains(cause) && what.ends_with(" of 100,000,000)"), "{what}");
+        let fuel = case["fuel"].as_u64().context("fuel")?;
+        assert!((1..=100_000_000).contains(&fuel), "{fuel}");
+    }
+    // What it left in its log.
+    let log = report["suites"][0]["cases"][2]["log"].to_string();
+    assert!(log.contains("panicked at") && log.contains("on request"), "{log}");
+    Ok(())
+}
