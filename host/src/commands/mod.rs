@@ -24,6 +24,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Daemon { arguments } => run::daemon(arguments),
         Command::TakesOver { version, arguments } => upgrade::answer(&version, arguments),
         Command::Config(ConfigCommand::Check { file }) => check::check(&file),
+        Command::Policy(PolicyCommand::New(wanted)) => policy::new::new(&wanted),
+        Command::Policy(PolicyCommand::Build(wanted)) => policy::build::build(&wanted),
         Command::Policy(PolicyCommand::Inspect { policy, output }) => {
             policy::inspect::inspect(&policy, output)
         }

@@ -1,6 +1,8 @@
 //! `conclave policy …`: for authors of policies.
 
+pub(super) mod build;
 pub(super) mod inspect;
+pub(super) mod new;
 pub(super) mod test;
 
 use std::path::PathBuf;
