@@ -1,7 +1,10 @@
 //! Turns the core module of a policy, as rustc makes it, into a component.
 //!
 //! `wit-bindgen` left the policy's interface in a custom section of the module; the encoder reads
-//! it and wraps the module accordingly. `plugins/build` runs this; nothing else needs it.
+//! it and wraps the module accordingly. `plugins/build` runs this; nothing else needs it: a component
+//! that something else made does the same, only that a call takes a microsecond longer.
+
+mod lean;
 
 use std::path::PathBuf;
 
@@ -20,5 +23,7 @@ fn main() -> Result<()> {
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    ComponentEncoder::default().module(module)?.validate(true).encode()
+    let module = lean::unfreed(module)?;
+    let component = ComponentEncoder::default().module(&module)?.validate(true).encode()?;
+    lean::data_beside_memory(&component)
 }
