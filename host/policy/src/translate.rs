@@ -21,7 +21,8 @@ pub(crate) struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     pub(crate) fn of_view(view: &'a View) -> Self {
-        let mut lists = Lists::default();
+        let pairs = view.candidates.iter().map(|c| c.labels.len() + c.facts.len()).sum();
+        let mut lists = Lists { pairs: Vec::with_capacity(pairs), ..Lists::default() };
         for candidate in &view.candidates {
             let fitness = &candidate.fitness;
             lists.add(&candidate.labels);
