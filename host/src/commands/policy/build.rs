@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use conclave_policy::{Limits, PolicyHost};
-use wit_component::ComponentEncoder;
 
 use crate::cli::{BuildPolicy, exit};
 use crate::commands::{Usage, say};
@@ -53,7 +52,7 @@ fn encode(module: &[u8]) -> Result<Vec<u8>> {
     if !module.starts_with(MODULE) {
         return Err(anyhow!("it is not WebAssembly in its binary form"));
     }
-    ComponentEncoder::default().module(module)?.validate(true).encode()
+    conclave_encode::encode(module)
 }
 
 /// Whoever reads the directory meanwhile sees the old file or the new one, whole.
