@@ -42,7 +42,7 @@ pub use case::{Case, Expectation, Expected, Question};
 pub use diff::{Line, Side};
 pub use report::{At, CaseReport, Failure, Report, SuiteReport};
 pub use run::{Options, Tester, load};
-pub use suite::{BUILT_IN, PolicySource, Suite, find};
+pub use suite::{PolicySource, Suite, find};
 
 /// Runs every case file of a directory, or one file, for a project's own tests.
 ///

@@ -6,6 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use conclave_core::NodeName;
 use conclave_core::view::{ManifestView, NodeView};
+use conclave_policy::BUILT_IN;
 use conclave_yaml::{Document, Part, Path, Place, Problem, Problems, Resolver, decode, similar};
 
 use crate::build::{self, Built};
@@ -17,9 +18,6 @@ use crate::raw;
 const DIRECTORY: &str = "tests";
 /// Larger files are something else.
 const LARGEST: u64 = 4 << 20;
-
-/// The policies that need no file.
-pub const BUILT_IN: [&str; 2] = ["cold-standby", "hot-standby"];
 
 /// Which policy a suite tests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,17 +2,10 @@
 
 use std::path::Path;
 
-fn hold(policy: &str) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(policy);
-    conclave_policy_test::assert_cases(directory);
-}
-
 #[test]
-fn those_of_cold_standby() {
-    hold("cold-standby");
-}
-
-#[test]
-fn those_of_hot_standby() {
-    hold("hot-standby");
+fn every_built_in_policy_has_cases_and_they_hold() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    for policy in conclave_policy::BUILT_IN {
+        conclave_policy_test::assert_cases(plugins.join(policy));
+    }
 }

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::policy::Policy;
 
 /// The policies that need no plugin directory.
-const BUILT_IN: [(&str, &[u8]); 6] = [
+const COMPONENTS: [(&str, &[u8]); 6] = [
     ("cold-standby", include_bytes!("../../../plugins/built/cold-standby.wasm")),
     ("executor-match", include_bytes!("../../../plugins/built/executor-match.wasm")),
     ("hot-standby", include_bytes!("../../../plugins/built/hot-standby.wasm")),
@@ -21,6 +21,17 @@ const BUILT_IN: [(&str, &[u8]); 6] = [
     ("preferred", include_bytes!("../../../plugins/built/preferred.wasm")),
     ("spread", include_bytes!("../../../plugins/built/spread.wasm")),
 ];
+
+/// Their names, sorted.
+pub const BUILT_IN: [&str; COMPONENTS.len()] = {
+    let mut names = [""; COMPONENTS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = COMPONENTS[i].0;
+        i += 1;
+    }
+    names
+};
 
 /// Which policies to load; compiling takes time.
 #[derive(Clone, Copy, Debug)]
@@ -104,14 +115,14 @@ impl PolicyHost {
         };
         let mut entries = BTreeMap::new();
         for (name, path) in directory.map(files).transpose()?.unwrap_or_default() {
-            let replaces_builtin = BUILT_IN.iter().any(|(builtin, _)| *builtin == name);
+            let replaces_builtin = BUILT_IN.contains(&name.as_str());
             let policy = is_wanted(&name)
                 .then(|| read(&name, &path).and_then(|bytes| self.load(&name, &bytes)))
                 .map(|result| result.map_err(Arc::new));
             let origin = Origin::File { path, replaces_builtin };
             entries.insert(name, Entry { origin, policy });
         }
-        for (name, bytes) in BUILT_IN {
+        for (name, bytes) in COMPONENTS {
             entries.entry(name.to_owned()).or_insert_with(|| Entry {
                 origin: Origin::BuiltIn,
                 policy: is_wanted(name).then(|| self.load(name, bytes).map_err(Arc::new)),

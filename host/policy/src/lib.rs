@@ -36,7 +36,7 @@ mod wasi;
 
 pub use check::{About, Problem, Ranks};
 pub use digest::Digest;
-pub use directory::{Directory, Entry, Origin, Wanted};
+pub use directory::{BUILT_IN, Directory, Entry, Origin, Wanted};
 pub use error::{
     BadAnswer, Cause, DirectoryError, HostError, LoadError, LookupError, PolicyError, Refusal,
 };

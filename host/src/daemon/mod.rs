@@ -32,5 +32,6 @@ pub mod stores;
 mod stuck;
 
 pub(crate) use cleaning::withdraw_left;
-pub use policies::{BUILT_IN, Binding, PolicySet};
+pub use conclave_policy::BUILT_IN;
+pub use policies::{Binding, PolicySet};
 pub use start::{Ended, StartError, run};

@@ -22,10 +22,6 @@ use tracing::{info, warn};
 use crate::config::{Config, ConfigErrors, ElectionConfig, OnPolicyFailure, PolicyLimits, Problem};
 use crate::daemon::phrase::phrase;
 
-/// The policies that are part of the program.
-pub const BUILT_IN: [&str; 6] =
-    ["cold-standby", "executor-match", "hot-standby", "oldest-version", "preferred", "spread"];
-
 /// How many questions a policy is asked at once: half of the sandbox's places, so that the other
 /// half is there for others.
 fn at_once() -> usize {
@@ -396,6 +392,6 @@ mod tests {
         let nothing = BTreeSet::new();
         let directory = host.load_directory(None, Wanted::Only(&nothing)).unwrap();
         let names: Vec<&str> = directory.entries.keys().map(String::as_str).collect();
-        assert_eq!(names, BUILT_IN);
+        assert_eq!(names, conclave_policy::BUILT_IN);
     }
 }
