@@ -174,6 +174,8 @@ pub enum Language {
     Javascript,
     /// 18 MB, two milliseconds
     Python,
+    /// Smallest: 8 KB, microseconds
+    C,
 }
 
 /// A component to make.

@@ -28,9 +28,12 @@ fn said(output: &Output, status: i32) -> Result<String> {
 fn every_language_gets_a_complete_project_and_nothing_is_overwritten() -> Outcome {
     let scratch = scratch::directory("policy-new")?;
     let here = scratch.path();
-    for (language, source) in
-        [("rust", "src/lib.rs"), ("javascript", "policy.js"), ("python", "policy.py")]
-    {
+    for (language, source) in [
+        ("rust", "src/lib.rs"),
+        ("javascript", "policy.js"),
+        ("python", "policy.py"),
+        ("c", "policy.c"),
+    ] {
         let name = format!("in-{language}");
         let words = said(&policy(here, &["new", &name, "--language", language])?, 0)?;
         assert!(words.contains("./build") && words.contains("conclave policy test"), "{words}");

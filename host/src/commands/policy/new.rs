@@ -75,6 +75,20 @@ const PYTHON: &[File] = &[
     (".gitignore", "/.venv/\n/wit_world/\n__pycache__/\n/{{name}}.wasm\n", false),
 ];
 
+const C: &[File] = &[
+    ("policy.c", template!("c/policy.c"), false),
+    ("leadership_policy.c", template!("c/leadership_policy.c"), false),
+    ("leadership_policy.h", template!("c/leadership_policy.h"), false),
+    ("build", template!("c/build"), true),
+    (".gitignore", "/.build/\n/.venv/\n/{{name}}.wasm\n", false),
+];
+
+/// An object file that says of which type the component is.
+const C_TYPE: (&str, &[u8]) = (
+    "leadership_policy_component_type.o",
+    include_bytes!("../../../templates/c/leadership_policy_component_type.o"),
+);
+
 const COMMON: &[File] = &[
     ("README.md", template!("README.md"), false),
     ("tests/cases.yaml", template!("cases.yaml"), false),
@@ -99,6 +113,7 @@ fn kind(language: Language) -> Kind {
         Language::Python => {
             (PYTHON, "Python", "`policy.py`", "needs Python 3.10 or newer with venv")
         }
+        Language::C => (C, "C", "`policy.c`", "fetches a compiler by Python 3 with venv"),
     };
     Kind { files, language, source, needs }
 }
@@ -112,7 +127,11 @@ pub(in crate::commands) fn new(wanted: &NewPolicy) -> Result<u8> {
     for (path, text, program) in &files {
         write(&directory.join(path), text.as_bytes(), *program)?;
     }
-    let (count, shown) = (files.len(), directory.display());
+    let binary = matches!(wanted.language, Language::C).then_some(C_TYPE);
+    if let Some((path, bytes)) = binary {
+        write(&directory.join(path), bytes, false)?;
+    }
+    let (count, shown) = (files.len() + usize::from(binary.is_some()), directory.display());
     say(&format!(
         "made {shown}, a policy in {} ({count} files). Next:\n    cd {shown}\n    ./build\n    \
          conclave policy test",
@@ -171,7 +190,15 @@ fn fill(text: &str, kind: &Kind, name: &str) -> String {
         .replace("{{language}}", kind.language)
         .replace("{{source}}", kind.source)
         .replace("{{needs}}", kind.needs)
+        .replace("{{schema-in-c}}", &in_c(&schema))
         .replace("{{schema}}", &schema)
+}
+
+/// A text as C writes it, a literal for each line.
+fn in_c(text: &str) -> String {
+    let literal =
+        |line: &str| format!("    \"{}\\n\"", line.replace('\\', "\\\\").replace('"', "\\\""));
+    text.lines().map(literal).collect::<Vec<_>>().join("\n")
 }
 
 fn write(path: &Path, bytes: &[u8], program: bool) -> Result<()> {
@@ -210,7 +237,7 @@ mod tests {
 
     #[test]
     fn everything_is_filled_in() {
-        for language in [Language::Rust, Language::Javascript, Language::Python] {
+        for language in [Language::Rust, Language::Javascript, Language::Python, Language::C] {
             let kind = kind(language);
             for (path, text, _) in project(&kind, "rack-first") {
                 assert!(!text.contains("{{"), "{} of {}", path, kind.language);
