@@ -3,14 +3,14 @@
 //! When a node that held hundreds of elections dies, or one that holds them stops, one call of
 //! the core wants as many transactions. They are sent in batches as large as a store takes: a
 //! batch is applied only if every request in it could be. One that is rejected tells nothing
-//! about any single request, so each is then sent again alone (protocol, "Transactions"). That
-//! it is sent later than it was thought of is no more than a slow network would do: its compares
-//! decide when it arrives.
+//! about any single request, so each is then sent again alone (protocol, "Transactions"), unless
+//! what was learnt since speaks against it. That it is sent later than it was thought of is
+//! otherwise no more than a slow network would do: its compares decide when it arrives.
 
 use std::collections::BTreeSet;
 
 use crate::action::Action;
-use crate::ids::OpId;
+use crate::ids::{NodeName, OpId};
 use crate::machine::Core;
 use crate::node::{Node, Purpose, deletions};
 use crate::request::{Evidence, Outcome, Request};
@@ -89,12 +89,10 @@ impl Node {
         }
     }
 
-    /// Whether what was learnt since shows that it can only be rejected: where several batches
-    /// take the terms of one silent session, the first ends it.
-    fn is_outdated(&self, request: &Request) -> bool {
-        let Request::TakeOver { holder, evidence: Evidence::Silent(timed), .. } = request else {
-            return false;
-        };
+    /// Whether a holder's session is not as it was when its silence was timed: where several
+    /// batches take the terms of one silent session, the first ends it.
+    fn is_heard_again(&self, holder: &NodeName, evidence: &Evidence) -> bool {
+        let Evidence::Silent(timed) = evidence else { return false };
         self.replica.session_key(holder).is_none_or(|stored| stored.modified != *timed)
     }
 
@@ -115,13 +113,31 @@ impl Core {
     pub(crate) fn batch_answered(&mut self, members: Vec<(OpId, Request)>, outcome: &Outcome) {
         for (op, request) in members {
             let rejected = matches!(outcome, Outcome::Rejected { .. });
-            if rejected && !self.node.is_outdated(&request) {
+            if rejected && !self.is_overtaken(&request) {
                 self.node.send_begun(op, request);
             } else if let Some(begun) = self.node.ops.remove(&op)
                 && let Purpose::Election(name, step) = begun.purpose
             {
                 self.step_answered(&name, op, step, outcome);
             }
+        }
+    }
+
+    /// Whether what was learnt since it was first sent speaks against sending it again: it can
+    /// only be rejected, or it would have an unfit or cordoned node lead (S4), which the store
+    /// cannot compare while the news of that is still on its way there.
+    fn is_overtaken(&self, request: &Request) -> bool {
+        let may_lead =
+            |name| self.elections.get(name).is_some_and(|election| election.eligible(&self.node));
+        match request {
+            Request::Take { election, .. } => !may_lead(election),
+            Request::TakeOver { election, holder, evidence, .. } => {
+                !may_lead(election) || self.node.is_heard_again(holder, evidence)
+            }
+            Request::HandOver { election, target, .. } => {
+                self.node.replica.cordoned(election, &target.node)
+            }
+            _ => false,
         }
     }
 }

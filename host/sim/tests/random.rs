@@ -49,6 +49,12 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         "a late ending, sent to a restored store by an earlier life, ended another session there",
     ),
     (488_241, "the judge held a session for lapsed that was created late and not yet used"),
+    (
+        2_196_923,
+        "a node that had become unfit took a vacant election, its batch having been rejected",
+    ),
+    (3_160_225, "a cordoned node took over, its batch having been rejected"),
+    (3_308_928, "a node that had become unfit took over, its batch having been rejected"),
 ];
 
 #[test]
