@@ -147,7 +147,11 @@ pub enum PolicyCommand {
     /// Run a policy's test cases in the sandbox that runs the policy later
     ///
     /// A case file names a policy and lists cases: what the policy is asked, and what is expected of
-    /// its answer. Exit status: 0 every case passed; 1 one failed; 2 the call or a case file is
+    /// its answer. Beside what a case says, every policy must meet this, on the cases' views and on
+    /// generated ones: each answer is usable and within the limits, the same question gets the same
+    /// answer whichever node asks, and whoever is put in the lead stays there while nothing changes.
+    ///
+    /// Exit status: 0 every case passed; 1 one failed; 2 the call or a case file is
     /// wrong, a policy cannot be loaded, or there is no case.
     Test(PolicyTest),
 }
@@ -201,6 +205,12 @@ pub struct PolicyTest {
     /// Only cases whose name contains this text
     #[arg(long, value_name = "PATTERN")]
     pub run: Option<String>,
+    /// About how many generated views to ask what every policy must meet
+    #[arg(long, value_name = "NUMBER", default_value_t = 200)]
+    pub views: u32,
+    /// The seed of these views: the same one makes the same views
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
     /// How to print it
     #[arg(long, value_enum, default_value_t = TestOutput::Table, value_name = "FORMAT")]
     pub output: TestOutput,
@@ -213,6 +223,8 @@ pub enum TestOutput {
     Table,
     /// For programs
     Json,
+    /// For CI systems: JUnit's XML
+    Junit,
 }
 
 /// Whose leftovers to withdraw.

@@ -40,7 +40,7 @@ fn hold_its_cases(component: &Path) -> Result<()> {
         .context("cannot run conclave policy test")?;
     let shown = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned());
     ensure!(output.status.success(), "{}", shown.concat());
-    ensure!(shown[0].contains("5 passed, 0 failed"), "{}", shown.concat());
+    ensure!(shown[0].contains("8 passed, 0 failed"), "{}", shown.concat());
     Ok(())
 }
 

@@ -154,7 +154,7 @@ fn a_failing_case_shows_the_difference() -> Outcome {
                     + a  (in order of standing)\n            \
                       c  (in order of standing)\n";
     assert!(ended.data.contains(expected), "{}", ended.data);
-    assert!(ended.data.contains("\n1 passed, 1 failed; a call used "), "{}", ended.data);
+    assert!(ended.data.contains("\n4 passed, 1 failed; a call used "), "{}", ended.data);
 
     // What is asked for decides.
     let right = policy(project.path(), &["test", "--run", "this is right"])?;
@@ -279,5 +279,112 @@ fn a_hostile_policy_fails_within_its_limits_and_is_named() -> Outcome {
     // What it left in its log.
     let log = report["suites"][0]["cases"][2]["log"].to_string();
     assert!(log.contains("panicked at") && log.contains("on request"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn what_every_policy_must_meet_is_found_out_and_can_be_pasted() -> Outcome {
+    let cases =
+        hostile("- name: nobody leads\n  config: {misdeed: steal}\n  rank: {candidates: 2}\n");
+    let project = project(&cases)?;
+    let report = policy(project.path(), &["test", "--output", "json", "--seed", "3"])?;
+    assert_eq!(report.code, Some(1), "{}", report.words);
+    let report = report.json()?;
+    assert_eq!(report["seed"], 3);
+    let [own, rank, place, describe] =
+        &report["suites"][0]["cases"].as_array().context("cases")?[..]
+    else {
+        panic!("{report}")
+    };
+    for good in [own, rank, describe] {
+        assert_eq!(good["passed"], true, "{good}");
+    }
+    assert_eq!((&rank["views"], &rank["refused"]), (&200.into(), &0.into()));
+    let failure = &place["failures"][0];
+    let what = failure["what"].as_str().context("a failure")?;
+    assert!(what.contains("its answer is wrong: it would run the exclusive manifest `"), "{what}");
+
+    // The case says what matters and nothing else, and fails by itself.
+    let case = failure["case"].as_str().context("a case")?;
+    let lines: Vec<&str> = case.lines().collect();
+    assert!(
+        lines[0].starts_with("  - name: place view ") && lines[0].ends_with(" of seed 3"),
+        "{case}"
+    );
+    assert_eq!(lines[1..4], ["    config: {misdeed: steal}", "    place:", "      candidates: 1"]);
+    assert!(lines[4].starts_with("      manifests: [") && lines.len() == 5, "{case}");
+    fs::write(project.path().join("tests/cases.yaml"), hostile("") + case)?;
+    let again = policy(project.path(), &["test", "--views", "0"])?;
+    assert_eq!(again.code, Some(1), "{}{}", again.data, again.words);
+    assert!(again.data.contains("it would run the exclusive manifest `"), "{}", again.data);
+    assert!(again.data.contains("\n0 passed, 1 failed"), "{}", again.data);
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_finds_the_same() -> Outcome {
+    let project = project(&hostile(
+        "- name: one\n  config: {misdeed: fact-twice}\n  rank: {candidates: 2}\n",
+    ))?;
+    let shown =
+        |seed: &str| policy(project.path(), &["test", "--seed", seed]).map(|ended| ended.data);
+    assert_eq!(shown("5")?, shown("5")?);
+    assert!(shown("5")?.contains("of seed 5\n") && shown("6")?.contains("of seed 6\n"));
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_loops_costs_bounded_fuel_everywhere() -> Outcome {
+    let text = hostile("- name: loop\n  rank: {candidates: 5, leader: c}\n");
+    let project = project(&text.replace("cases:", "config: {misdeed: loop}\ncases:"))?;
+    let report = policy(project.path(), &["test", "--output", "json"])?.json()?;
+    let cases = report["suites"][0]["cases"].as_array().context("cases")?;
+    assert_eq!(cases.len(), 4, "{report}");
+    for case in cases {
+        assert_eq!(
+            (&case["passed"], &case["fuel"]),
+            (&false.into(), &100_000_000.into()),
+            "{case}"
+        );
+        let what = case["failures"][0]["what"].as_str().context("a failure")?;
+        assert!(what.contains("it used up its 100000000 units of fuel"), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn ci_systems_get_junits_xml() -> Outcome {
+    let project = project(&hostile(
+        "- name: a < b & \"c\"\n  rank: {candidates: 2}\n  expect: {first: b}\n\
+         - name: right\n  rank: {candidates: 2}\n  expect: {first: a}\n\
+         - name: speaks\n  config: {misdeed: panic}\n  rank: {candidates: 2}\n",
+    ))?;
+    let ended = policy(project.path(), &["test", "--views", "0", "--output", "junit"])?;
+    assert_eq!((ended.code, ended.words.as_str()), (Some(1), ""));
+    let document = roxmltree::Document::parse(&ended.data)?;
+    let root = document.root_element();
+    assert!(root.has_tag_name("testsuites"));
+    assert_eq!((root.attribute("tests"), root.attribute("failures")), (Some("3"), Some("2")));
+    let suite = root.first_element_child().context("a suite")?;
+    assert_eq!(suite.attribute("name"), Some("tests/cases.yaml"));
+    assert_eq!((suite.attribute("tests"), suite.attribute("failures")), (Some("3"), Some("2")));
+    let cases: Vec<_> = suite.children().filter(|node| node.has_tag_name("testcase")).collect();
+    let [wrong, right, speaks] = &cases[..] else { panic!("{}", ended.data) };
+    assert_eq!(
+        (wrong.attribute("name"), wrong.attribute("line")),
+        (Some("a < b & \"c\""), Some("3"))
+    );
+    assert_eq!(wrong.attribute("classname"), Some("hostile"));
+    assert!(wrong.attribute("time").is_some_and(|time| time.parse::<f64>().is_ok()));
+    let failure = |case: &roxmltree::Node<'_, '_>| {
+        let failure = case.children().find(|node| node.has_tag_name("failure"))?;
+        Some((failure.attribute("message")?.to_owned(), failure.text()?.to_owned()))
+    };
+    let (message, text) = failure(wrong).context("a failure")?;
+    assert_eq!(message, "`a` is first, not `b`");
+    assert!(text.starts_with("tests/cases.yaml:5:12: ") && text.contains("\n  - b\n"), "{text}");
+    assert_eq!(failure(right), None);
+    let (_, text) = failure(speaks).context("a failure")?;
+    assert!(text.contains("the policy logged:\n  warn: panicked at"), "{text}");
     Ok(())
 }

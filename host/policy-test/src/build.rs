@@ -296,7 +296,7 @@ fn transfer(
 }
 
 /// A manifest of which only the name is said.
-fn pod(name: &str) -> String {
+pub(crate) fn pod(name: &str) -> String {
     let name = name.split('.').next().unwrap_or(name);
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n")
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! tests/*.yaml ──> Suite: what is asked, what is expected ──> Tester ──> Report
 //!   raw, build, expect: mistakes with line and hint     run, judge └ conclave_policy's sandbox
+//!                                              properties: what every policy must meet, on the
+//!                                              cases' views and on generated ones (every)
 //! ```
 //!
 //! A case says what differs from an ordinary view, and what it expects of the answer:
@@ -28,12 +30,18 @@
 mod build;
 mod case;
 mod diff;
+mod every;
 mod expect;
+mod generate;
 mod judge;
 mod log;
+mod paste;
+mod properties;
+mod random;
 mod raw;
 mod report;
 mod run;
+mod shrink;
 mod suite;
 
 use std::path::Path;

@@ -13,6 +13,8 @@ use crate::diff::{Line, Side};
 pub struct Report {
     /// How much fuel one call may use.
     pub fuel_limit: u64,
+    /// The seed of the generated views.
+    pub seed: u64,
     /// The suites, in the order in which they were given.
     pub suites: Vec<SuiteReport>,
 }
@@ -37,9 +39,15 @@ pub struct CaseReport {
     pub name: String,
     /// The function that was asked.
     pub function: &'static str,
-    /// Where it stands.
+    /// Where it stands; nothing for what was asked about generated views.
     #[serde(flatten)]
     pub at: Option<At>,
+    /// How many generated views were asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub views: Option<u32>,
+    /// How often the policy refused to answer about them, which it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u32>,
     /// Whether everything was as expected.
     pub passed: bool,
     /// The most fuel that one call used.
@@ -81,11 +89,14 @@ pub struct Failure {
     pub at: Option<At>,
     /// What was expected beside what was found.
     pub diff: Vec<Line>,
+    /// A case to paste that shows it, where a generated view found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>, at: Option<At>) -> Self {
-        Failure { what: what.into(), at, diff: Vec::new() }
+        Failure { what: what.into(), at, diff: Vec::new(), case: None }
     }
 
     pub(crate) fn diff(self, diff: Vec<Line>) -> Self {
@@ -121,6 +132,15 @@ impl Report {
             text.suite(suite);
         }
         text.summary(self);
+        text.out
+    }
+}
+
+impl CaseReport {
+    /// Why it failed, as people read it; nothing if it did not. `file` is the suite's.
+    pub fn explanation(&self, file: &str) -> String {
+        let mut text = Text { out: String::new(), colours: false };
+        text.explanation(self, file, 0);
         text.out
     }
 }
@@ -180,23 +200,37 @@ impl Text {
     fn case(&mut self, case: &CaseReport, file: &str, width: usize) {
         let (word, colour) = if case.passed { ("ok  ", GREEN) } else { ("FAIL", RED) };
         let fuel = thousands(case.fuel);
-        let line = format!("{word}  {:width$}  {fuel:>11} fuel", case.name);
+        let remark = match (case.views, case.refused) {
+            (Some(views), Some(0)) => format!("  {views} views"),
+            (Some(views), Some(refused)) => format!("  {views} views, {refused} refused"),
+            _ => String::new(),
+        };
+        let line = format!("{word}  {:width$}  {fuel:>11} fuel{remark}", case.name);
         self.coloured(2, &line, Some(colour).filter(|_| !case.passed));
+        self.explanation(case, file, 8);
+    }
+
+    /// Why a case failed.
+    fn explanation(&mut self, case: &CaseReport, file: &str, indent: usize) {
         for failure in &case.failures {
             let at = failure.at.or(case.at).map(|at| format!("{file}:{}:{}: ", at.line, at.column));
-            self.line(8, &format!("{}{}", at.unwrap_or_default(), failure.what));
+            self.line(indent, &format!("{}{}", at.unwrap_or_default(), failure.what));
             for line in &failure.diff {
                 let (sign, colour) = match line.side {
                     Side::Both => (' ', None),
                     Side::Expected => ('-', Some(RED)),
                     Side::Found => ('+', Some(GREEN)),
                 };
-                self.coloured(10, &format!("{sign} {}", line.text), colour);
+                self.coloured(indent + 2, &format!("{sign} {}", line.text), colour);
+            }
+            if let Some(case) = &failure.case {
+                self.line(indent, "as a case, to paste under `cases`:");
+                case.lines().for_each(|line| self.line(0, line));
             }
         }
         if !case.passed && !case.log.is_empty() {
-            self.line(8, "the policy logged:");
-            case.log.iter().for_each(|line| self.line(10, line));
+            self.line(indent, "the policy logged:");
+            case.log.iter().for_each(|line| self.line(indent + 2, line));
         }
     }
 

@@ -15,8 +15,10 @@ use conclave_yaml::{Problem, Problems};
 use crate::build;
 use crate::case::{Case, Expectation, Expected, Question, role};
 use crate::diff::{Item, diff};
+use crate::every;
 use crate::judge::{Asked, Found, judge};
 use crate::log;
+use crate::properties::{Checker, Configured, interface};
 use crate::report::{At, CaseReport, Failure, Report, SuiteReport, thousands};
 use crate::suite::{PolicySource, Suite};
 
@@ -33,12 +35,16 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Only cases whose name contains this text.
     pub only: Option<String>,
+    /// About how many generated views a policy is asked what every policy must meet.
+    pub views: u32,
+    /// The seed of these: the same one gives the same views.
+    pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let limits = Limits { deadline: DEADLINE, ..Limits::default() };
-        Options { limits, cache: None, only: None }
+        Options { limits, cache: None, only: None, views: 200, seed: 1 }
     }
 }
 
@@ -86,6 +92,7 @@ impl Tester {
         };
         Ok(Report {
             fuel_limit: self.options.limits.fuel,
+            seed: self.options.seed,
             suites: suites.iter().filter_map(run).collect(),
         })
     }
@@ -94,11 +101,12 @@ impl Tester {
         let wanted = |case: &&Case| {
             self.options.only.as_ref().is_none_or(|text| case.name.contains(text.as_str()))
         };
+        let cases = suite.cases.iter().filter(wanted).map(|case| run(policy, case));
         SuiteReport {
             file: suite.file.display().to_string(),
             policy: policy.name().to_owned(),
             digest: policy.digest().to_string(),
-            cases: suite.cases.iter().filter(wanted).map(|case| run(policy, case)).collect(),
+            cases: cases.chain(every::run(policy, suite, &self.options)).collect(),
         }
     }
 }
@@ -137,17 +145,25 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// What calls spent together: the most fuel of one, and all their time.
+/// What calls spent together: the most fuel of one, that of all, and their time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spent {
     pub(crate) fuel: u64,
+    pub(crate) total: u64,
     pub(crate) elapsed: Duration,
 }
 
 impl Spent {
     pub(crate) fn add(&mut self, usage: Usage) {
         self.fuel = self.fuel.max(usage.fuel);
+        self.total = self.total.saturating_add(usage.fuel);
         self.elapsed += usage.elapsed;
+    }
+
+    pub(crate) fn join(&mut self, other: &Spent) {
+        self.fuel = self.fuel.max(other.fuel);
+        self.total = self.total.saturating_add(other.total);
+        self.elapsed += other.elapsed;
     }
 }
 
@@ -158,6 +174,8 @@ fn run(policy: &Policy, case: &Case) -> CaseReport {
         name: case.name.clone(),
         function: case.question.function().name(),
         at: At::of(case.place.as_ref()),
+        views: None,
+        refused: None,
         passed: failures.is_empty(),
         fuel: spent.fuel,
         elapsed: spent.elapsed,
@@ -184,7 +202,22 @@ fn failures(policy: &Policy, case: &Case, spent: &mut Spent) -> Vec<Failure> {
         let difference = judge(&expected.what, &found, &asked)?;
         Some(Failure::new(difference.what, at).diff(difference.lines))
     };
-    case.expected.iter().filter_map(failure).collect()
+    let mut failures: Vec<Failure> = case.expected.iter().filter_map(failure).collect();
+    failures.extend(unmet(policy, case, spent));
+    failures
+}
+
+/// What every policy must meet and this one does not, on the case's own question.
+fn unmet(policy: &Policy, case: &Case, spent: &mut Spent) -> Option<Failure> {
+    let asked = Configured { policy, config: &case.config };
+    let exported = policy.interfaces().contains(&interface(case.question.function()));
+    if case.expects_refusal() || !exported {
+        return None;
+    }
+    let mut checker = Checker::new(&asked, policy.limits().fuel);
+    let broken = checker.check(&case.question).err();
+    spent.join(&checker.spent);
+    Some(Failure::new(broken?.what, None))
 }
 
 /// What is wrong with there being no answer; nothing where a refusal was expected.
@@ -203,13 +236,13 @@ fn unanswered(policy: &Policy, case: &Case, error: &PolicyError) -> Option<Failu
             let diff = diff(&[format!("…{text}…")], &[Item::new(words, "")]);
             Some(Failure::new("it refused in other words", at).diff(diff))
         }
-        _ => Some(Failure::new(words(policy, error), None)),
+        _ => Some(Failure::new(words(error, policy.limits().fuel), None)),
     }
 }
 
 /// Why there is no usable answer, and what the call spent.
-pub(crate) fn words(policy: &Policy, error: &PolicyError) -> String {
-    let (used, limit) = (thousands(error.usage.fuel), thousands(policy.limits().fuel));
+pub(crate) fn words(error: &PolicyError, limit: u64) -> String {
+    let (used, limit) = (thousands(error.usage.fuel), thousands(limit));
     format!("{} (fuel: {used} of {limit})", chain(error))
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod build;
 pub(super) mod inspect;
+mod junit;
 pub(super) mod new;
 pub(super) mod test;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 use conclave_policy_test::{Options, PolicySource, Report, Suite, Tester, find};
 
-use super::cache;
+use super::{cache, junit};
 use crate::cli::{PolicyTest, TestOutput, exit};
 use crate::commands::{Usage, say};
 use crate::terminal::takes_colours;
@@ -34,7 +34,13 @@ pub(in crate::commands) fn test(arguments: &PolicyTest) -> Result<u8> {
     }
     let suites: Vec<Suite> = suites.into_iter().filter_map(Result::ok).collect();
     announce(&suites);
-    let options = Options { cache: cache(), only: arguments.run.clone(), ..Options::default() };
+    let options = Options {
+        cache: cache(),
+        only: arguments.run.clone(),
+        views: arguments.views,
+        seed: arguments.seed,
+        ..Options::default()
+    };
     let tester = Tester::new(options).context("cannot set the sandbox up")?;
     let report = match tester.run(&suites) {
         Ok(report) => report,
@@ -86,6 +92,7 @@ fn announce(suites: &[Suite]) {
 fn print(report: &Report, output: TestOutput) -> Result<()> {
     match output {
         TestOutput::Table => print!("{}", report.text(takes_colours(&stdout()))),
+        TestOutput::Junit => print!("{}", junit::document(report)),
         TestOutput::Json => println!("{}", serde_json::to_string_pretty(report)?),
     }
     Ok(())
