@@ -154,6 +154,34 @@ pub enum PolicyCommand {
     /// Exit status: 0 every case passed; 1 one failed; 2 the call or a case file is
     /// wrong, a policy cannot be loaded, or there is no case.
     Test(PolicyTest),
+    /// Measure what a policy's decisions cost, as the number of candidates grows
+    ///
+    /// Each call is measured as the daemon makes it, in a fresh instance; each candidate has two
+    /// labels and a fact. Exit status: 0 everything was measured; 1 a call gave no usable answer;
+    /// 2 the call is wrong, or the policy cannot be loaded.
+    Bench(PolicyBench),
+}
+
+/// What to measure of a policy.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct PolicyBench {
+    /// A component, or the name of a built-in policy
+    #[arg(value_name = "FILE")]
+    pub policy: String,
+    /// How many candidates, each number in turn
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = [10, 100, 1_000],
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub candidates: Vec<u32>,
+    /// How many calls of each kind; fewer, if they take longer than two seconds
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls: u32,
+    /// The policy's configuration, in YAML
+    #[arg(long, value_name = "YAML", default_value = "{}")]
+    pub config: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// A project to make.

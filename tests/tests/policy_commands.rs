@@ -1,4 +1,4 @@
-//! `conclave policy inspect` and `conclave policy test`, as an author of policies types them.
+//! `conclave policy inspect`, `test` and `bench`, as an author of policies types them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -386,5 +386,57 @@ fn ci_systems_get_junits_xml() -> Outcome {
     assert_eq!(failure(right), None);
     let (_, text) = failure(speaks).context("a failure")?;
     assert!(text.contains("the policy logged:\n  warn: panicked at"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_decisions_cost_is_measured() -> Outcome {
+    let here = repository();
+    let arguments = ["bench", "executor-match", "--candidates", "3,30", "--calls", "5"];
+    let shown = policy(&here, &arguments)?;
+    assert_eq!(shown.code, Some(0), "{}{}", shown.data, shown.words);
+    assert!(shown.data.starts_with("executor-match, sha256:"), "{}", shown.data);
+    let report = policy(&here, &[&arguments[..], &["--output", "json"]].concat())?.json()?;
+    let costs = report["costs"].as_array().context("costs")?;
+    let kinds: Vec<_> =
+        costs.iter().map(|cost| (cost["function"].as_str(), cost["candidates"].as_u64())).collect();
+    let kind = |function, candidates| (Some(function), Some(candidates));
+    assert_eq!(
+        kinds,
+        [
+            kind("rank", 3),
+            kind("rank", 30),
+            kind("place", 3),
+            kind("place", 30),
+            kind("describe", 3)
+        ]
+    );
+    for cost in costs {
+        let spent = &cost["spent"];
+        assert_eq!(spent["calls"], 5, "{cost}");
+        assert!(spent["fuel"].as_u64() > Some(0) && spent["memory"].as_u64() > Some(0), "{cost}");
+        assert!(spent["median_us"].as_f64() <= spent["most_us"].as_f64(), "{cost}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_measured_says_why() -> Outcome {
+    let file = repository().join(HOSTILE).display().to_string();
+    let few = ["--candidates", "2", "--calls", "3"];
+    let config = ["--config", "misdeed: panic"];
+    let failed = policy(&repository(), &[&["bench", &file], &few[..], &config].concat())?;
+    assert_eq!(failed.code, Some(1), "{}", failed.words);
+    assert!(failed.data.contains("rank               2  policy `hostile`"), "{}", failed.data);
+    assert!(failed.data.contains("it trapped"), "{}", failed.data);
+    for (arguments, words) in [
+        (&["bench", "cold-standby", "--config", "a: ["][..], "--config is no YAML"),
+        (&["bench", "nothing.wasm"][..], "nothing.wasm"),
+        (&["bench", "cold-standby", "--candidates", "0"][..], "1..=10000"),
+    ] {
+        let refused = policy(&repository(), arguments)?;
+        assert_eq!(refused.code, Some(2), "{}", refused.words);
+        assert!(refused.words.contains(words), "{}", refused.words);
+    }
     Ok(())
 }

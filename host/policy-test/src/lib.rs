@@ -27,6 +27,7 @@
 //! }
 //! ```
 
+mod bench;
 mod build;
 mod case;
 mod diff;
@@ -46,9 +47,10 @@ mod suite;
 
 use std::path::Path;
 
+pub use bench::{Benchmark, Cost, Figures, Measured, bench};
 pub use case::{Case, Expectation, Expected, Question};
 pub use diff::{Line, Side};
-pub use report::{At, CaseReport, Failure, Report, SuiteReport};
+pub use report::{At, CaseReport, Failure, Report, SuiteReport, thousands};
 pub use run::{Options, Tester, load};
 pub use suite::{PolicySource, Suite, find};
 

@@ -273,7 +273,7 @@ impl<'a> Checker<'a> {
         let (_, met) = self.twice(|| asked.place(&seen, node, role, manifests))?;
         match asked.in_both_roles(&view.election, node, manifests) {
             Err(error) if !matches!(*error.cause, Cause::Refused(_)) => {
-                self.spent.add(error.usage);
+                self.spent.add(*error.usage);
                 Err(Broken::unusable(&error, self.fuel_limit))
             }
             _ => Ok(met),

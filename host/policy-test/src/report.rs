@@ -152,7 +152,7 @@ impl fmt::Display for Report {
 }
 
 /// A number with its thousands apart.
-pub(crate) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {

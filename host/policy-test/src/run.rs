@@ -274,7 +274,7 @@ pub(crate) fn take<T>(
             Ok(answer.value)
         }
         Err(error) => {
-            spent.add(error.usage);
+            spent.add(*error.usage);
             Err(error)
         }
     }

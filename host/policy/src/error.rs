@@ -29,7 +29,7 @@ pub struct PolicyError {
     /// What it was asked.
     pub function: Function,
     /// What the call spent all the same.
-    pub usage: Usage,
+    pub usage: Box<Usage>,
     /// Why there is no answer.
     #[source]
     pub cause: Box<Cause>,

@@ -296,7 +296,7 @@ impl Policy {
             digest: self.0.digest,
             election: election.cloned(),
             function,
-            usage,
+            usage: Box::new(usage),
             cause: Box::new(cause),
         }
     }

@@ -46,6 +46,8 @@ pub struct Usage {
     pub fuel: u64,
     /// Wall-clock time in the sandbox, from making the instance to the lifted answer.
     pub elapsed: Duration,
+    /// Bytes of all linear memories at the end, which is the most there were: they only grow.
+    pub memory: usize,
     /// Bytes of log that were dropped because the call wrote more than it may.
     pub log_dropped: usize,
 }
@@ -108,8 +110,10 @@ impl Sandbox {
                 call(&mut store, &instance).map_err(|error| self.cause(error, &store, pace, false))
             });
         let fuel = self.limits.fuel - store.get_fuel().unwrap_or_default();
+        let memory = self.limits.memory - store.data().meter.memory;
         let (lines, log_dropped) = store.into_data().into_log();
-        (result, Traces { usage: Usage { fuel, elapsed: start.elapsed(), log_dropped }, lines })
+        let usage = Usage { fuel, elapsed: start.elapsed(), memory, log_dropped };
+        (result, Traces { usage, lines })
     }
 
     /// Why a call failed, by type wherever there is one.

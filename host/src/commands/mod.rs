@@ -30,6 +30,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
             policy::inspect::inspect(&policy, output)
         }
         Command::Policy(PolicyCommand::Test(test)) => policy::test::test(&test),
+        Command::Policy(PolicyCommand::Bench(wanted)) => policy::bench::bench(&wanted),
         Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),

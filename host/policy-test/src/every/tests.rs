@@ -181,7 +181,7 @@ fn one_that_loops_is_not_asked_for_ever() {
                 digest: Digest::of(b""),
                 election: None,
                 function: Function::Rank,
-                usage: Usage { fuel: budget, ..Usage::default() },
+                usage: Box::new(Usage { fuel: budget, ..Usage::default() }),
                 cause: Box::new(Cause::Fuel { budget }),
             })
         }

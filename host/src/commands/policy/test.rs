@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 use conclave_policy_test::{Options, PolicySource, Report, Suite, Tester, find};
 
-use super::{cache, junit};
+use super::{announce, cache, junit};
 use crate::cli::{PolicyTest, TestOutput, exit};
 use crate::commands::{Usage, say};
 use crate::terminal::takes_colours;
-
-/// A component of this size takes so long to compile that somebody who waits is told.
-const LARGE: u64 = 1 << 20;
 
 /// What a first case file may look like.
 const EXAMPLE: &str = "a case file is, for instance, tests/cases.yaml:\n
@@ -33,7 +30,7 @@ pub(in crate::commands) fn test(arguments: &PolicyTest) -> Result<u8> {
         return Ok(exit::USAGE);
     }
     let suites: Vec<Suite> = suites.into_iter().filter_map(Result::ok).collect();
-    announce(&suites);
+    announce(suites.iter().map(|suite| &suite.policy));
     let options = Options {
         cache: cache(),
         only: arguments.run.clone(),
@@ -70,23 +67,6 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         files.extend(found.into_iter().filter(|file| !files.contains(file)).collect::<Vec<_>>());
     }
     Ok(files)
-}
-
-/// Long work says so.
-fn announce(suites: &[Suite]) {
-    let mut sources: Vec<&PolicySource> = suites.iter().map(|suite| &suite.policy).collect();
-    sources.sort();
-    sources.dedup();
-    for source in sources {
-        let PolicySource::File(path) = source else { continue };
-        let Ok(metadata) = path.metadata() else { continue };
-        if metadata.len() > LARGE {
-            let (path, size) = (path.display(), metadata.len() >> 20);
-            say(&format!(
-                "{path} has {size} MiB: unless it is known already, compiling it takes a while"
-            ));
-        }
-    }
 }
 
 fn print(report: &Report, output: TestOutput) -> Result<()> {
