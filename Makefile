@@ -21,6 +21,10 @@ test: etcd ## all tests, those against real etcd servers included
 bench: etcd ## what operators wait for, measured on a release build; BENCH=--help for more
 	$(CARGO) run --release -p conclave-tests --bin bench -- $(BENCH)
 
+.PHONY: languages
+languages: ## one policy in Rust, JavaScript, Python and C: built, tested, measured
+	examples/languages/run
+
 .PHONY: chaos
 chaos: etcd ## random faults against real processes, judged; CHAOS="--faults 1000 --out DIR", or --help
 	$(CARGO) run --release -p conclave-tests --bin chaos -- $(CHAOS)

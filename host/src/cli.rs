@@ -179,6 +179,9 @@ pub struct PolicyBench {
     /// The policy's configuration, in YAML
     #[arg(long, value_name = "YAML", default_value = "{}")]
     pub config: String,
+    /// The fuel that a call may use, instead of what the daemon gives it unless configured
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub fuel: Option<u64>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     pub output: Output,

@@ -431,6 +431,7 @@ fn what_cannot_be_measured_says_why() -> Outcome {
     assert!(failed.data.contains("it trapped"), "{}", failed.data);
     for (arguments, words) in [
         (&["bench", "cold-standby", "--config", "a: ["][..], "--config is no YAML"),
+        (&["bench", "cold-standby", "--fuel", "0"][..], "1..18446744073709551615"),
         (&["bench", "nothing.wasm"][..], "nothing.wasm"),
         (&["bench", "cold-standby", "--candidates", "0"][..], "1..=10000"),
     ] {

@@ -164,6 +164,9 @@ pub fn thousands(number: u64) -> String {
     out
 }
 
+/// Bytes of a case that somebody would still read.
+const LONGEST: usize = 4_000;
+
 const RED: &str = "31";
 const GREEN: &str = "32";
 
@@ -223,9 +226,16 @@ impl Text {
                 };
                 self.coloured(indent + 2, &format!("{sign} {}", line.text), colour);
             }
-            if let Some(case) = &failure.case {
-                self.line(indent, "as a case, to paste under `cases`:");
-                case.lines().for_each(|line| self.line(0, line));
+            match &failure.case {
+                Some(case) if case.len() > LONGEST => self.line(
+                    indent,
+                    "the case that shows it is too long for here; --output json has it",
+                ),
+                Some(case) => {
+                    self.line(indent, "as a case, to paste under `cases`:");
+                    case.lines().for_each(|line| self.line(0, line));
+                }
+                None => {}
             }
         }
         if !case.passed && !case.log.is_empty() {

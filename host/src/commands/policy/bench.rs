@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use conclave_policy::PolicyHost;
+use conclave_policy::{Limits, PolicyHost};
 use conclave_policy_test::{Benchmark, Cost, Measured, Options, PolicySource, load, thousands};
 use serde::Serialize;
 
@@ -28,7 +28,8 @@ pub(in crate::commands) fn bench(wanted: &PolicyBench) -> Result<u8> {
     let config: serde_json::Value = serde_yaml::from_str(&wanted.config)
         .context("--config is no YAML that a configuration could be")
         .map_err(Usage)?;
-    let limits = Options::default().limits;
+    let default = Options::default().limits;
+    let limits = Limits { fuel: wanted.fuel.unwrap_or(default.fuel), ..default };
     let host = PolicyHost::new(limits.clone(), cache()).context("cannot set the sandbox up")?;
     let source = PolicySource::new(&wanted.policy, Path::new(""));
     announce([&source]);
