@@ -3,7 +3,7 @@
 //! Nothing more is checked: what a pod may say is the kubelet's to know. But a file that is cut
 //! short, empty or something else altogether must never replace a good one.
 
-use conclave_yaml::{MOST_OPEN, too_many_open};
+use conclave_yaml::{MOST_OPEN, MOST_REPEATED, too_many_open, too_much_repeated};
 use serde::Deserialize;
 
 /// The largest manifest, in bytes. The kubelet mirrors a static pod into the API server's etcd,
@@ -72,6 +72,10 @@ pub fn validate(text: &str) -> Result<(), InvalidManifest> {
     }
     if let Some((line, column)) = too_many_open(text) {
         let message = format!("more than {MOST_OPEN} brackets are open here");
+        return Err(InvalidManifest::Syntax { line, column, message });
+    }
+    if let Some((line, column)) = too_much_repeated(text) {
+        let message = format!("the aliases up to here stand for more than {MOST_REPEATED} values");
         return Err(InvalidManifest::Syntax { line, column, message });
     }
     let mut any = false;
@@ -182,6 +186,16 @@ mod tests {
                 "{text:?}: {answer:?}"
             );
         }
+    }
+
+    #[test]
+    fn refuses_aliases_that_make_much_of_little() {
+        let (many, more) = ("x, ".repeat(1_000), "*a, ".repeat(100));
+        let text = format!("apiVersion: v1\nkind: Pod\na: &a [{many}]\nb: [{more}]\n");
+        let Err(InvalidManifest::Syntax { line: 4, message, .. }) = validate(&text) else {
+            panic!("it passes")
+        };
+        assert_eq!(message, "the aliases up to here stand for more than 20000 values");
     }
 
     #[test]

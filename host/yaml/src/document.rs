@@ -14,6 +14,7 @@ use serde_yaml::Value;
 
 use crate::open::{MOST_OPEN, too_many_open};
 use crate::problem::{Place, Problem};
+use crate::repeated::{MOST_REPEATED, too_much_repeated};
 
 /// One step from a value to one inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +130,13 @@ impl Document {
                 format!("more than {MOST_OPEN} brackets are open here"),
             )
             .help("see that every bracket is closed"));
+        }
+        if let Some((line, column)) = too_much_repeated(&text) {
+            let at = place(&file, &text, line, column, 1, false);
+            let message =
+                format!("the aliases up to here stand for more than {MOST_REPEATED} values");
+            return Err(Problem::new(Some(at), message)
+                .help("write out what differs, or divide what is repeated among several files"));
         }
         let parsed = serde_yaml::from_str(&text).and_then(|mut value: Value| {
             value.apply_merge()?;

@@ -15,6 +15,7 @@ mod decode;
 mod document;
 mod open;
 mod problem;
+mod repeated;
 mod resolver;
 mod span;
 
@@ -22,6 +23,7 @@ pub use decode::{Decoded, decode};
 pub use document::{Document, Part, Path};
 pub use open::{MOST_OPEN, too_many_open};
 pub use problem::{Place, Problem, Problems, Warning, quoted, similar, sort};
+pub use repeated::{MOST_REPEATED, too_much_repeated};
 pub use resolver::Resolver;
 pub use span::Span;
 

@@ -581,9 +581,13 @@ fn monsters_are_refused() {
         ("{a: ".repeat(500_000), "error: more than 10000 brackets are open here"),
         (
             format!("a0: &a0 x\n{laughs}"),
-            "error: this is not valid YAML: repetition limit exceeded",
+            "error: the aliases up to here stand for more than 20000 values\n  --> /n/conclave.yaml:10:10\n",
         ),
-        (format!("a0: &a0 {{b: 1, b: 2}}\n{laughs}"), "error: the field `b` is there twice"),
+        // What else is wrong with it is said once it can be read.
+        (
+            format!("a0: &a0 {{b: 1, b: 2}}\n{laughs}"),
+            "error: the aliases up to here stand for more than 20000 values",
+        ),
         (many, "error: unknown field `field0`"),
     ];
     for (text, expected) in table {
