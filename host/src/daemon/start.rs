@@ -3,7 +3,7 @@
 //! 1. Take the lock and attach to the guard's page: no daemon runs without a guard.
 //! 2. Decide between adoption and a fresh start (`adoption`); a fresh start withdraws what an
 //!    earlier life left before it does anything else (`cleaning`).
-//! 3. Load the policies (a fresh start refuses a configuration that they refuse).
+//! 3. Load the policies (the first daemon of a guard refuses a configuration that they refuse).
 //! 4. Open the store, start the manifest loop and the checks, create the core, run the loop.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +139,8 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
     }
     let clock = Clock::new();
     let adopted = adopt(page, memory.session.as_ref(), &ledger.entries(), &clock, &lineage);
+    // Whether a daemon of this guard stood here before: then nobody waits to mend what is wrong.
+    let again = memory.session.as_ref().is_some_and(|last| last.guard_nonce == lineage.guard_nonce);
 
     let (inputs, received) = unbounded_channel();
     let (ledger, policies) = if adopted.is_some() {
@@ -155,7 +157,12 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
         };
         let loading = beating(page, first_policies(&config, &inputs));
         let Some(policies) = stops.unless(loading).await else { return Ok(Ended::Stopped) };
-        (ledger?, policies?)
+        let policies = match policies {
+            // A component that was half copied while its daemon died must not cost the node.
+            Err(errors) if again => stand_in(&config, &errors),
+            policies => policies?,
+        };
+        (ledger?, policies)
     };
     let session = memory.session.as_ref().filter(|s| lock.previous_daemon_dead(&s.boot_id));
     let dead = session.map(|session| session.nonce.clone());
@@ -311,6 +318,12 @@ async fn first_policies(
     }
 }
 
+/// What decides in the place of policies that cannot be used.
+fn stand_in(config: &Config, errors: &ConfigErrors) -> PolicySet {
+    error!(%errors, "policies cannot be used; what stands in for them decides");
+    PolicySet::failed(config, &errors.to_string())
+}
+
 /// Has the loop take the policies in when they are there.
 fn policies_later(
     config: Arc<Config>,
@@ -321,10 +334,7 @@ fn policies_later(
     tokio::spawn(async move {
         let policies = match loading.await {
             Ok(Ok(policies)) => policies,
-            Ok(Err(errors)) => {
-                error!(%errors, "policies cannot be used; what stands in for them decides");
-                PolicySet::failed(&config, &errors.to_string())
-            }
+            Ok(Err(errors)) => stand_in(&config, &errors),
             Err(panic) => {
                 error!(%panic, "loading the policies failed; what stands in for them decides");
                 PolicySet::failed(&config, "loading it failed")
