@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `start` brings a life of the daemon up, in numbered steps; `shell` is the loop, and `asking` its
-//! dealings with the policies. What can block (store, files, policies, checks) runs beside the loop
+//! dealings with the policies, which `plugins` renews when their files change. What can block (store, files, policies, checks) runs beside the loop
 //! and comes back as events.
 
 mod adoption;
@@ -23,6 +23,7 @@ mod memory;
 mod notices;
 mod phrase;
 mod placing;
+mod plugins;
 mod policies;
 mod promise;
 mod shell;

@@ -169,6 +169,40 @@ impl PolicySet {
         PolicySet(config.elections.iter().map(bind).collect())
     }
 
+    /// Takes in what has changed in the plugin directory, except for the policies that are `gone`
+    /// from it; blocks as loading does. Where a component cannot be used, what was there goes on and
+    /// the error says why. `None` if nothing changes.
+    ///
+    /// # Errors
+    /// All that keeps changed components from being used, beside what could be taken in.
+    pub(super) fn renewed(
+        &self,
+        config: &Config,
+        host: &PolicyHost,
+        gone: &BTreeSet<String>,
+    ) -> (Option<Self>, Result<(), ConfigErrors>) {
+        let directory = match read_directory(config, host) {
+            Ok(directory) => directory,
+            Err(errors) => return (None, Err(errors)),
+        };
+        let (mut set, mut changed, mut problems) = (self.clone(), false, Vec::new());
+        for (election, bound) in bind(config, &directory) {
+            let before = set.0.get(&election.name).map(Binding::version);
+            match bound {
+                _ if gone.contains(&election.policy) => {}
+                Ok(binding) if before.as_ref() != Some(&binding.version) => {
+                    let (policy, digest) = (&election.policy, &binding.version.component);
+                    info!(election = %election.name, policy, digest, "a policy is taken in");
+                    set.0.insert(election.name.clone(), binding);
+                    changed = true;
+                }
+                Ok(_) => {}
+                Err(found) => problems.extend(found),
+            }
+        }
+        (changed.then_some(set), ConfigErrors::new(problems).map_or(Ok(()), Err))
+    }
+
     /// An election's policy.
     pub fn binding(&self, election: &ElectionName) -> Option<Binding> {
         self.0.get(election).cloned()
@@ -189,39 +223,55 @@ fn limits(configured: &PolicyLimits) -> Limits {
 
 /// Loads and checks; blocks for as long as compiling takes.
 fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
-    let directory = open_directory(config)?;
-    let node = NodeView {
-        name: config.node.name.clone(),
-        labels: config.node.labels.clone(),
-        variables: config.node.variables.clone(),
-    };
-    let mut problems = Vec::new();
-    let mut bindings = BTreeMap::new();
-    let mut turns = BTreeMap::new();
-    for election in &config.elections {
-        match directory.get(&election.policy) {
-            Err(error) => problems
-                .push(Problem::new(election.places.policy.clone(), phrase(&error)).help(
-                "put its component into the plugin directory as NAME.wasm, or name another policy",
-            )),
-            Ok(policy) => {
-                problems.extend(pinned(config, election, policy));
-                problems.extend(refused(election, policy, &node));
-                let turns = turns.entry(policy.name());
-                let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(at_once())));
-                let binding = Binding::new(election, Ok(policy.clone()), Arc::clone(turns));
-                bindings.insert(election.name.clone(), binding);
-            }
+    let directory = read_directory(config, &open_host(config)?)?;
+    let (mut problems, mut bindings) = (Vec::new(), BTreeMap::new());
+    for (election, bound) in bind(config, &directory) {
+        match bound {
+            Ok(binding) => drop(bindings.insert(election.name.clone(), binding)),
+            Err(found) => problems.extend(found),
         }
     }
     ConfigErrors::new(problems).map_or(Ok(PolicySet(bindings)), Err)
 }
 
-fn open_directory(config: &Config) -> Result<Directory, ConfigErrors> {
-    let fail = |text: String| ConfigErrors::from(Problem::new(None, text));
+/// Each election with the policy that it names, or with what is wrong with that.
+fn bind<'a>(
+    config: &'a Config,
+    directory: &Directory,
+) -> Vec<(&'a ElectionConfig, Result<Binding, Vec<Problem>>)> {
+    let node = NodeView {
+        name: config.node.name.clone(),
+        labels: config.node.labels.clone(),
+        variables: config.node.variables.clone(),
+    };
+    let mut turns = BTreeMap::new();
+    let mut bind = |election: &ElectionConfig| {
+        let policy = directory.get(&election.policy).map_err(|error| {
+            vec![Problem::new(election.places.policy.clone(), phrase(&error)).help(
+                "put its component into the plugin directory as NAME.wasm, or name another policy",
+            )]
+        })?;
+        let mut problems = Vec::from_iter(pinned(config, election, policy));
+        problems.extend(refused(election, policy, &node));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let turns = turns.entry(policy.name().to_owned());
+        let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(at_once())));
+        Ok(Binding::new(election, Ok(policy.clone()), Arc::clone(turns)))
+    };
+    config.elections.iter().map(|election| (election, bind(election))).collect()
+}
+
+/// The sandbox in which all policies of a node run, with the compiled ones in the state directory.
+pub(super) fn open_host(config: &Config) -> Result<PolicyHost, ConfigErrors> {
     let cache = config.state_directory.join("cache");
-    let host = PolicyHost::new(limits(&config.policies.limits), Some(cache))
-        .map_err(|error| fail(phrase(&error)))?;
+    PolicyHost::new(limits(&config.policies.limits), Some(cache))
+        .map_err(|error| ConfigErrors::from(Problem::new(None, phrase(&error))))
+}
+
+fn read_directory(config: &Config, host: &PolicyHost) -> Result<Directory, ConfigErrors> {
+    let fail = |text: String| ConfigErrors::from(Problem::new(None, text));
     let wanted: BTreeSet<String> = config.elections.iter().map(|e| e.policy.clone()).collect();
     let read = || {
         host.load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))

@@ -30,6 +30,7 @@ use crate::daemon::gate::PageGate;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::{Keeper, Lineage};
 use crate::daemon::placing::Places;
+use crate::daemon::plugins::{self, Stamps};
 use crate::daemon::policies::PolicySet;
 use crate::daemon::shell::{Input, Shell};
 use crate::daemon::stops::Stops;
@@ -147,7 +148,8 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
         let ledger = clean_up(&config, &mut attached, ledger, damage, Start::Adopt).await?;
         // A restarted daemon must not lose a term to a policy that was replaced by a bad one, nor
         // to the time that compiling takes.
-        policies_later(Arc::clone(&config), PolicySet::begin(Arc::clone(&config)), &inputs);
+        let seen = Stamps::of(&config);
+        policies_later(&config, seen, PolicySet::begin(Arc::clone(&config)), &inputs);
         (ledger, PolicySet::none())
     } else {
         let cleaning = clean_up(&config, &mut attached, ledger, damage, Start::Fresh);
@@ -155,14 +157,9 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
             warn!("told to stop before everything that an earlier daemon left was withdrawn");
             return Ok(Ended::Aborted);
         };
-        let loading = beating(page, first_policies(&config, &inputs));
+        let loading = beating(page, first_policies(&config, again, &inputs));
         let Some(policies) = stops.unless(loading).await else { return Ok(Ended::Stopped) };
-        let policies = match policies {
-            // A component that was half copied while its daemon died must not cost the node.
-            Err(errors) if again => stand_in(&config, &errors),
-            policies => policies?,
-        };
-        (ledger?, policies)
+        (ledger?, policies?)
     };
     let session = memory.session.as_ref().filter(|s| lock.previous_daemon_dead(&s.boot_id));
     let dead = session.map(|session| session.nonce.clone());
@@ -303,19 +300,27 @@ fn fitness(config: &Config) -> FitnessBook {
     }))
 }
 
-/// The policies of a fresh start. Those that take longer than they may come later.
+/// The policies of a fresh start, which are watched from then on. Those that take longer than they
+/// may come later. `again`: nobody waits to mend what is wrong with them.
 async fn first_policies(
     config: &Arc<Config>,
+    again: bool,
     inputs: &UnboundedSender<Input>,
 ) -> Result<PolicySet, ConfigErrors> {
+    let seen = Stamps::of(config);
     let mut loading = PolicySet::begin(Arc::clone(config));
-    match timeout(COMPILE_LIMIT, &mut loading).await {
-        Ok(loaded) => loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
-        Err(_) => {
-            policies_later(Arc::clone(config), loading, inputs);
-            Ok(PolicySet::failed(config, "its policy is still being compiled"))
-        }
-    }
+    let Ok(loaded) = timeout(COMPILE_LIMIT, &mut loading).await else {
+        policies_later(config, seen, loading, inputs);
+        return Ok(PolicySet::failed(config, "its policy is still being compiled"));
+    };
+    let policies =
+        match loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            // A component that was half copied while its daemon died must not cost the node.
+            Err(errors) if again => stand_in(config, &errors),
+            loaded => loaded?,
+        };
+    plugins::watch(Arc::clone(config), seen, policies.clone(), inputs.clone());
+    Ok(policies)
 }
 
 /// What decides in the place of policies that cannot be used.
@@ -324,13 +329,14 @@ fn stand_in(config: &Config, errors: &ConfigErrors) -> PolicySet {
     PolicySet::failed(config, &errors.to_string())
 }
 
-/// Has the loop take the policies in when they are there.
+/// Has the loop take the policies in when they are there, and whenever they change.
 fn policies_later(
-    config: Arc<Config>,
+    config: &Arc<Config>,
+    seen: Stamps,
     loading: JoinHandle<Result<PolicySet, ConfigErrors>>,
     inputs: &UnboundedSender<Input>,
 ) {
-    let inputs = inputs.clone();
+    let (config, inputs) = (Arc::clone(config), inputs.clone());
     tokio::spawn(async move {
         let policies = match loading.await {
             Ok(Ok(policies)) => policies,
@@ -341,7 +347,8 @@ fn policies_later(
             }
         };
         // The loop may have ended meanwhile.
-        let _ = inputs.send(Input::Policies(policies));
+        let _ = inputs.send(Input::Policies(policies.clone()));
+        plugins::watch(config, seen, policies, inputs);
     });
 }
 
