@@ -232,7 +232,7 @@ fn a_file_without_cases_is_told_what_one_is() {
 
 fn run(cases: &str) -> Report {
     let suite = parse(cases).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let tester = Tester::new(Options::default()).expect("a sandbox");
+    let tester = Tester::new(Options { views: 0, ..Options::default() }).expect("a sandbox");
     tester.run(&[suite]).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
