@@ -58,7 +58,16 @@ fn find() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // What is measured is a release build; tests build what they are themselves.
     let profile = if cfg!(debug_assertions) { "--profile=dev" } else { "--profile=release" };
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo tells a test about its package is not to be told to other packages' build scripts:
+    // ring's counts it as a change, and would be compiled again, here and then by the next build.
+    for (name, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start))) {
+            command.env_remove(&name);
+        }
+    }
+    let output = command
         // Of the whole workspace, so that dependencies get the features that the tests' own build
         // gave them; for the one package alone much of wasmtime would be compiled again.
         .args(["build", "--workspace", "--bin=conclave", "--message-format=json", profile])
