@@ -208,6 +208,18 @@ impl Contest {
         self.placements = Some(by_name);
     }
 
+    /// Takes what the policy would answer to the leader, while this node is not.
+    pub(crate) fn rehearse(&mut self, placements: &[Placement]) {
+        if self.token().is_some() {
+            return; // the real thing has begun
+        }
+        for placement in placements.iter().filter(|placement| placement.run) {
+            if let Some(manifest) = self.manifests.get_mut(&placement.manifest) {
+                manifest.rehearse(&placement.variables, &self.scope);
+            }
+        }
+    }
+
     /// Takes what a reader found.
     pub(crate) fn read(&mut self, report: Report) {
         self.failed = None;

@@ -49,6 +49,7 @@ pub use gate::{Effect, Gate, GateError, Slot};
 pub use ledger::{
     LEDGER_FILE, LEDGER_VERSION, Ledger, LedgerDamage, LedgerEntry, LedgerError, LedgerFile,
 };
+pub use manifest::{Scope, Unrenderable, Variables, try_rendering};
 pub use manifests::Manifests;
 pub use memory::{MEMORY_FILE, Memory, MemoryError, SessionMemory};
 pub use render::{Lookup, RenderError, RenderProblem, render};
@@ -56,4 +57,5 @@ pub use role::{RoleRecord, RoleWord};
 pub use settings::{
     ElectionManifests, Handling, ManifestDirectory, ManifestFile, ManifestSettings,
 };
+pub use source::unusable_source;
 pub use validate::{InvalidManifest, MAX_MANIFEST_BYTES, validate};

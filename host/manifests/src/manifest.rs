@@ -12,7 +12,7 @@ use crate::files::Target;
 use crate::render::{Lookup, RenderError, RenderProblem, render};
 use crate::settings::Handling;
 use crate::source::Source;
-use crate::validate::{MAX_MANIFEST_BYTES, validate};
+use crate::validate::{InvalidManifest, MAX_MANIFEST_BYTES, validate};
 
 /// What is put in place, byte for byte.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,14 +23,17 @@ pub(crate) struct Content {
 }
 
 /// Values for a policy's variables.
-pub(crate) type Variables = BTreeMap<String, String>;
+pub type Variables = BTreeMap<String, String>;
 
 /// What rendering may draw from beside the placement.
 #[derive(Clone, Debug)]
-pub(crate) struct Scope {
-    pub(crate) node: NodeName,
-    pub(crate) election: ElectionName,
-    pub(crate) variables: Arc<Attributes>,
+pub struct Scope {
+    /// This node.
+    pub node: NodeName,
+    /// The election whose manifest it is.
+    pub election: ElectionName,
+    /// This node's variables.
+    pub variables: Arc<Attributes>,
 }
 
 /// One manifest of an election.
@@ -92,6 +95,14 @@ impl Manifest {
         if self.variables.as_ref() != Some(variables) {
             self.variables = Some(variables.clone());
             self.judge(scope);
+        }
+    }
+
+    /// Takes the variables that a placement would have in a term: what cannot be rendered is
+    /// found out before there is one.
+    pub(crate) fn rehearse(&mut self, variables: &Variables, scope: &Scope) {
+        if self.handling.exclusive {
+            self.place(variables, scope);
         }
     }
 
@@ -201,36 +212,77 @@ impl Manifest {
         variables: &Variables,
         scope: &Scope,
     ) -> Result<Content, Unrendered> {
-        let exclusive = self.handling.exclusive;
         let term = token.map(|token| token.to_string()).unwrap_or_default();
-        let lookup = |name: &str| match name {
-            "CONCLAVE_NODE" => Lookup::Value(scope.node.as_str()),
-            "CONCLAVE_ELECTION" => Lookup::Value(scope.election.as_str()),
-            "CONCLAVE_TERM" | "CONCLAVE_ROLE" if !exclusive => Lookup::ExclusiveOnly,
-            "CONCLAVE_TERM" => Lookup::Value(&term),
-            "CONCLAVE_ROLE" => Lookup::Value("leader"),
-            other => match variables.get(other).or_else(|| scope.variables.get(other)) {
-                Some(value) => Lookup::Value(value),
-                None => Lookup::Unknown,
-            },
-        };
-        let fail = |reason| Unrendered { reason, perhaps_later: false };
-        let text = render(&source.text, lookup).map_err(|error| Unrendered {
-            perhaps_later: self.variables.is_none() && is_unknown(&error),
-            reason: format!("cannot render: {error}"),
+        let term = self.handling.exclusive.then_some(term.as_str());
+        let text = fill_in(&source.text, term, variables, scope).map_err(|fault| Unrendered {
+            perhaps_later: self.variables.is_none() && fault.is_unknown(),
+            reason: phrase(&fault),
         })?;
-        if text.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(fail(format!("rendered, it has more than {MAX_MANIFEST_BYTES} bytes")));
-        }
-        validate(&text)
-            .map_err(|error| fail(format!("rendered, it is not a manifest: {}", phrase(&error))))?;
         let digest = Digest::of(text.as_bytes());
         Ok(Content { bytes: text.into_bytes(), mode: source.mode, digest })
     }
 }
 
-fn is_unknown(error: &RenderError) -> bool {
-    matches!(&error.problem, RenderProblem::Unknown { name } if !name.starts_with("CONCLAVE_"))
+/// Why a text cannot be rendered to a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrenderable {
+    /// A variable stands in the way.
+    #[error("cannot render: {0}")]
+    Variable(RenderError),
+    /// Values can be long.
+    #[error("rendered, it has more than {MAX_MANIFEST_BYTES} bytes")]
+    TooLarge,
+    /// Values can be anything.
+    #[error("rendered, it is not a manifest")]
+    Invalid(#[source] InvalidManifest),
+}
+
+impl Unrenderable {
+    /// Whether it lacks a variable that somebody might give.
+    fn is_unknown(&self) -> bool {
+        let Unrenderable::Variable(error) = self else { return false };
+        matches!(&error.problem, RenderProblem::Unknown { name } if !name.starts_with("CONCLAVE_"))
+    }
+}
+
+/// Renders a manifest's text as the manifest loop does in a term, or where it runs everywhere, and
+/// says why it cannot be put in place, if so. `placed` are the variables of the policy's placement.
+///
+/// # Errors
+/// What stands in the way.
+pub fn try_rendering(
+    text: &str,
+    exclusive: bool,
+    scope: &Scope,
+    placed: &Variables,
+) -> Result<(), Unrenderable> {
+    fill_in(text, exclusive.then_some("0"), placed, scope).map(drop)
+}
+
+/// What is exclusive has a term.
+fn fill_in(
+    text: &str,
+    term: Option<&str>,
+    placed: &Variables,
+    scope: &Scope,
+) -> Result<String, Unrenderable> {
+    let lookup = |name: &str| match (name, term) {
+        ("CONCLAVE_NODE", _) => Lookup::Value(scope.node.as_str()),
+        ("CONCLAVE_ELECTION", _) => Lookup::Value(scope.election.as_str()),
+        ("CONCLAVE_TERM" | "CONCLAVE_ROLE", None) => Lookup::ExclusiveOnly,
+        ("CONCLAVE_TERM", Some(term)) => Lookup::Value(term),
+        ("CONCLAVE_ROLE", Some(_)) => Lookup::Value("leader"),
+        (other, _) => match placed.get(other).or_else(|| scope.variables.get(other)) {
+            Some(value) => Lookup::Value(value),
+            None => Lookup::Unknown,
+        },
+    };
+    let text = render(text, lookup).map_err(Unrenderable::Variable)?;
+    if text.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(Unrenderable::TooLarge);
+    }
+    validate(&text).map_err(Unrenderable::Invalid)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -323,6 +375,23 @@ mod tests {
         manifest.place(&BTreeMap::from([("PORT".to_owned(), "1".to_owned())]), &scope());
         assert_eq!(manifest.trouble(), None);
         assert_eq!(body(&mut manifest, Some(Token(1))).as_deref(), Ok("a: 1"));
+    }
+
+    #[test]
+    fn a_rehearsal_shows_what_a_term_would_lack() {
+        for (exclusive, expected) in [(true, Some("unknown variable PORT")), (false, None)] {
+            let target = Target::new(Path::new("/d/a.yaml")).unwrap();
+            let handling = Handling { exclusive, render: true, adopt: false };
+            let mut manifest = Manifest::new(target, handling, None);
+            manifest.read(source("a: ${PORT}"), &scope());
+            manifest.rehearse(&Variables::new(), &scope());
+            let trouble = manifest.trouble().map(|(reason, _)| reason.to_owned());
+            match (trouble, expected) {
+                (None, None) => {}
+                (Some(reason), Some(expected)) => assert!(reason.contains(expected), "{reason}"),
+                other => panic!("exclusive: {exclusive}: {other:?}"),
+            }
+        }
     }
 
     #[test]

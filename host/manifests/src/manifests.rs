@@ -97,6 +97,20 @@ impl Manifests {
         self.send(election, Message::Prepare { election: election.clone(), token })
     }
 
+    /// What the policy would place if this node led. Nothing is put in place: a manifest that cannot
+    /// be rendered so makes this node unfit before it has a term, not once it has one. Ignored
+    /// while this node leads.
+    ///
+    /// # Errors
+    /// When the election is not configured.
+    pub fn rehearse(
+        &self,
+        election: &ElectionName,
+        placements: Vec<Placement>,
+    ) -> Result<(), ManifestsError> {
+        self.send(election, Message::Rehearse { election: election.clone(), placements })
+    }
+
     /// This node does not lead: what runs everywhere is put in place, and the role file says who
     /// leads. Anything exclusive that is still in place is withdrawn.
     ///

@@ -148,6 +148,15 @@ impl Watched {
     }
 }
 
+/// Why a file cannot be put in place as it is, if so, in words. With `render` its text is judged
+/// only once it is rendered ([`try_rendering`](crate::try_rendering)).
+pub fn unusable_source(path: &Path, render: bool) -> Option<String> {
+    match Watched::new(path.to_owned(), !render).look(true) {
+        Look::Read(Err(error)) => Some(phrase(&error)),
+        Look::Read(Ok(_)) | Look::Same | Look::Unsettled => None,
+    }
+}
+
 /// By the wall clock, as file times are; a time in the future is fresh only within the same bound,
 /// lest a clock that was set back hold a source up for ever.
 fn is_fresh(meta: &fs::Metadata) -> bool {

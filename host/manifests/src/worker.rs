@@ -36,6 +36,7 @@ pub(crate) enum Message {
     Lead { election: ElectionName, token: Token, placements: Vec<Placement> },
     Follow { election: ElectionName, holder: Option<(NodeName, Token)>, placements: Vec<Placement> },
     Place { election: ElectionName, placements: Vec<Placement> },
+    Rehearse { election: ElectionName, placements: Vec<Placement> },
     Prepare { election: ElectionName, token: Option<Token> },
     Withdraw { election: ElectionName, op: OpId },
     Read { election: ElectionName, report: Report },
@@ -167,6 +168,10 @@ impl Worker {
                     // Perhaps this answer can be carried out.
                     contest.failed = None;
                 });
+                election
+            }
+            Message::Rehearse { election, placements } => {
+                self.with(&election, |contest| contest.rehearse(&placements));
                 election
             }
             Message::Prepare { election, token } => {

@@ -82,7 +82,7 @@ impl Asked for Configured<'_> {
         node: &NodeView,
         manifests: &[ManifestView],
     ) -> Result<(), PolicyError> {
-        self.policy.check_exclusive(election, node, manifests, self.config)
+        self.policy.check_exclusive(election, node, manifests, self.config).map(drop)
     }
 
     fn describe(

@@ -178,6 +178,20 @@ pub enum BadAnswer {
     Schema(#[source] serde_json::Error),
 }
 
+impl BadAnswer {
+    /// The manifest that the answer is wrong about, if the election has it.
+    pub fn manifest(&self) -> Option<&str> {
+        match self {
+            BadAnswer::RepeatedManifest { manifest }
+            | BadAnswer::MissingManifest { manifest }
+            | BadAnswer::ExclusiveOnStandby { manifest }
+            | BadAnswer::VariablesByRole { manifest }
+            | BadAnswer::Variable { manifest, .. } => Some(manifest),
+            _ => None,
+        }
+    }
+}
+
 /// A file or built-in component is no usable policy.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -43,5 +43,5 @@ pub use error::{
 pub use host::PolicyHost;
 pub use interface::{Function, Interface, SPEAKS};
 pub use limits::Limits;
-pub use policy::{Answer, Policy};
+pub use policy::{Answer, BothRoles, Policy};
 pub use sandbox::Usage;

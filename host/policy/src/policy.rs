@@ -34,6 +34,15 @@ pub struct Answer<T> {
     pub builtin: bool,
 }
 
+/// What would run on a node that is alone in an election.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BothRoles {
+    /// As leader.
+    pub leader: Vec<Placement>,
+    /// As standby.
+    pub standby: Vec<Placement>,
+}
+
 impl<T> Answer<T> {
     fn builtin(value: T) -> Self {
         Answer { value, usage: Usage::default(), builtin: true }
@@ -234,13 +243,14 @@ impl Policy {
         node: &NodeView,
         manifests: &[ManifestView],
         config: &str,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<BothRoles, PolicyError> {
         let place = |role| self.place(&alone(election, node, role), node, role, manifests, config);
         let (leader, standby) = (place(Role::Leader)?, place(Role::Standby)?);
         check::same_in_both_roles(&leader.value, &standby.value).map_err(|fault| {
             let cause = Cause::BadAnswer(fault);
             self.error(Function::Place, Some(election), standby.usage, cause)
-        })
+        })?;
+        Ok(BothRoles { leader: leader.value, standby: standby.value })
     }
 
     /// Fails if the policy refuses this configuration when it is asked to describe a node, or to

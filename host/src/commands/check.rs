@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_store::Latency;
+use conclave_store::{Latency, StoreError};
 
 use crate::cli::exit;
 use crate::commands::{say, say_warnings};
-use crate::config::{self, Config};
-use crate::daemon::{BUILT_IN, PolicySet, stores};
+use crate::config::{self, Config, Occasion};
+use crate::daemon::stores::{self, OpenError};
+use crate::daemon::{BUILT_IN, PolicySet};
 
 /// Compiling may take longer here than at a start: this is where the cache is warmed.
 const COMPILE_LIMIT: Duration = Duration::from_secs(120);
@@ -46,12 +47,20 @@ pub(super) fn check(file: &Path) -> Result<u8> {
 
 /// Loads the policies, and measures the store.
 async fn check_world(config: &Arc<Config>) -> Result<Option<Latency>> {
-    let policies = PolicySet::load(Arc::clone(config), COMPILE_LIMIT).await?;
+    let policies = PolicySet::load(Arc::clone(config), Occasion::Start, COMPILE_LIMIT).await?;
     if let Some(reason) = policies.failure() {
         bail!("the policies were not asked: {reason}");
     }
-    let store = match stores::open(config).await {
+    let timeout = config.timings.protocol.request_timeout;
+    let store = match stores::open_to_read(&config.store, &config.cluster, timeout).await {
         Ok(store) => store,
+        Err(OpenError::Store(StoreError::NoStore { path })) => {
+            say(&format!(
+                "warning: there is no store at {} yet: the first node that starts makes it; check the path, for nodes that look elsewhere are another cluster",
+                path.display()
+            ));
+            return Ok(None);
+        }
         Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
         Err(error) => return Err(error.into()),
     };

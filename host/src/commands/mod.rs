@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use conclave_guard::{GuardError, LockError};
 
 use crate::cli::{Cli, Command, ConfigCommand, PolicyCommand, StandIn, exit};
 use crate::config::{ConfigErrors, Warning};
@@ -58,7 +59,13 @@ fn failure(error: &anyhow::Error) -> (u8, String) {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
         return (exit::USAGE, errors.to_string());
     }
-    let code = if error.downcast_ref::<Usage>().is_some() { exit::USAGE } else { exit::FAILURE };
+    let code = if error.downcast_ref::<Usage>().is_some() {
+        exit::USAGE
+    } else if let Some(GuardError::Lock(LockError::Held { .. })) = error.downcast_ref() {
+        exit::NAME_TAKEN
+    } else {
+        exit::FAILURE
+    };
     (code, format!("conclave: {error:#}"))
 }
 

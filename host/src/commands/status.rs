@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cli::{Output, Status, StoreArguments, exit};
 use crate::commands::{say, say_warnings};
-use crate::config::{self, Config, EtcdConfig, StoreConfig};
+use crate::config::{self, Config, EtcdConfig, Occasion, StoreConfig};
 use crate::daemon::{BUILT_IN, PolicySet, stores};
 
 /// How long one reading of the store may take.
@@ -49,6 +49,9 @@ struct ElectionReport {
     election: ElectionName,
     holder_in_store: Option<HolderReport>,
     paused: bool,
+    /// Whether the candidates' order is the policy's; otherwise it is the built-in one, and nodes may
+    /// see it otherwise.
+    ranked_by_policy: bool,
     candidates: Vec<CandidateReport>,
 }
 
@@ -109,15 +112,26 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
         bail!("the store answered a reading with something else")
     };
     let listing = Listing::new(at, seen);
+    if config.is_none() && listing.elections().next().is_none() && listing.nodes().next().is_none()
+    {
+        bail!("the store has nothing of a cluster `{cluster}`; is that its name?");
+    }
     let policies = match &config {
-        None => PolicySet::none(),
-        Some(config) => match PolicySet::load(Arc::clone(config), COMPILE_LIMIT).await {
-            Ok(policies) => policies,
-            Err(errors) => {
-                say(&format!("warning: candidates are shown in built-in order:\n{errors}"));
-                PolicySet::none()
+        None => {
+            say(
+                "warning: candidates are shown in built-in order: policies are asked with --config only",
+            );
+            PolicySet::none()
+        }
+        Some(config) => {
+            match PolicySet::load(Arc::clone(config), Occasion::Again, COMPILE_LIMIT).await {
+                Ok(policies) => policies,
+                Err(errors) => {
+                    say(&format!("warning: candidates are shown in built-in order:\n{errors}"));
+                    PolicySet::none()
+                }
             }
-        },
+        }
     };
     let me = config.as_ref().map_or_else(|| NodeName::new("status"), |c| c.node.name.clone());
     let names: Vec<ElectionName> = match &config {
@@ -193,6 +207,7 @@ fn election_report(
         Some(Ok(ranking)) => (Some(ranking), None),
         Some(Err(reason)) => (None, Some(reason)),
     };
+    let ranked_by_policy = ranking.is_some();
     let order = effective_order(&view, ranking.as_ref());
     let reason = |node: &NodeName| {
         let ranking = ranking.as_ref()?;
@@ -236,6 +251,7 @@ fn election_report(
             why: holder.term.map(|term| term.why),
         }),
         paused: view.paused,
+        ranked_by_policy,
         candidates,
     }
 }
@@ -332,6 +348,7 @@ mod tests {
             election: ElectionName::new(evil),
             holder_in_store: Some(holder),
             paused: false,
+            ranked_by_policy: true,
             candidates: vec![candidate],
         };
         let report = Report {

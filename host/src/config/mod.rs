@@ -8,6 +8,7 @@
 
 mod checks;
 mod elections;
+mod manifests;
 mod paths;
 mod raw;
 mod resolve;
@@ -35,7 +36,7 @@ pub use raw::OnPolicyFailure;
 pub use settings::Instance;
 pub use timings::{TimingMistake, TimingsConfig};
 
-pub(crate) use elections::destination_mistake;
+pub(crate) use manifests::destination_mistake;
 pub(crate) use paths::{canonical_destination, name_mistake, readable_file};
 pub(crate) use resolve::host_name;
 pub(crate) use store::check_endpoint;
@@ -281,7 +282,7 @@ impl ElectionPlaces {
 
 /// When a configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Occasion {
+pub enum Occasion {
     /// Somebody starts a node, and is there to mend what is wrong.
     Start,
     /// It was good once and has to do: what is wrong now is only warned of.

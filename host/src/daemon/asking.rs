@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use conclave_core::record::{Attributes, PolicyVersion};
-use conclave_core::view::{NodeView, Placement, View};
+use conclave_core::view::{ManifestView, NodeView, Placement, Role, View};
 use conclave_core::{ElectionName, Event, OpId, Token};
 use tracing::{error, info};
 
 use crate::config::OnPolicyFailure;
 use crate::daemon::placing::{Ahead, Question, Wish};
-use crate::daemon::policies::{Binding, PolicySet};
+use crate::daemon::policies::{Binding, PolicySet, node_view};
 use crate::daemon::promise::Promise;
 use crate::daemon::shell::{Input, Shell};
 
@@ -21,6 +21,7 @@ pub(crate) type Failing = (ElectionName, &'static str);
 
 const DESCRIBE: &str = "describe this node";
 const PLACE: &str = "place manifests";
+const REHEARSE: &str = "place manifests for a term that may come";
 
 /// What is said for work that ended without a word.
 const PANICKED: &str = "the policy host panicked";
@@ -38,7 +39,7 @@ impl Shell {
     /// Asks an election's policy for everything but a ranking, which the core asks for.
     pub(super) fn ask_anew(&mut self, election: &ElectionName) {
         self.asking_again.remove(election);
-        self.describe(election);
+        self.look_ahead(election);
         if let Some(question) = self.places.again(election) {
             self.ask_placement(election, question);
         }
@@ -53,9 +54,13 @@ impl Shell {
         }
     }
 
-    pub(super) fn describe(&mut self, election: &ElectionName) {
+    /// Asks what others should know of this node, and whether it could run a term.
+    pub(super) fn look_ahead(&mut self, election: &ElectionName) {
         let Some(binding) = self.policies.binding(election) else { return };
         let Some((number, manifests)) = self.places.description(election) else { return };
+        if self.renders(election) {
+            self.rehearse(election, binding.clone(), number, manifests.clone());
+        }
         let (node, policy, election) = (self.node_view(), binding.version(), election.clone());
         let answer = move |facts| Input::Described { election, number, facts, policy };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
@@ -85,13 +90,59 @@ impl Shell {
         Some(Event::Described { election, facts, policy })
     }
 
-    fn node_view(&self) -> NodeView {
-        let node = &self.config.node;
-        NodeView {
-            name: node.name.clone(),
-            labels: node.labels.clone(),
-            variables: node.variables.clone(),
+    /// Whether an election's manifests need anything of the policy but its word.
+    fn renders(&self, election: &ElectionName) -> bool {
+        let config = self.config.elections.iter().find(|config| config.name == *election);
+        config.is_some_and(|config| {
+            config.manifests.iter().any(|manifest| manifest.render)
+                || config.manifest_directory.as_ref().is_some_and(|directory| directory.render)
+        })
+    }
+
+    /// Asks what would run here in a term: variables that are missing then make this node unfit
+    /// now, instead of costing somebody the term.
+    fn rehearse(
+        &self,
+        election: &ElectionName,
+        binding: Binding,
+        number: u64,
+        manifests: Vec<ManifestView>,
+    ) {
+        let (view, node, election) = (self.core.view(election), self.node_view(), election.clone());
+        let answer = move |result| Input::Rehearsed { election, number, result };
+        let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
+        binding.ask(move |policy| {
+            promise.keep(answer(policy.place(&view, &node, Role::Leader, &manifests)));
+        });
+    }
+
+    pub(super) fn rehearsed(
+        &mut self,
+        election: &ElectionName,
+        number: u64,
+        result: Result<Vec<Placement>, String>,
+    ) {
+        if !self.places.is_newest_description(election, number) {
+            return; // of manifests that have changed since
         }
+        let placements = match result {
+            Ok(placements) => {
+                self.answers_again(election, REHEARSE);
+                placements
+            }
+            Err(reason) => {
+                self.failed(election, REHEARSE, reason);
+                let Some(placements) = self.fall_back(election, Role::Leader) else { return };
+                placements
+            }
+        };
+        if let Err(error) = self.manifests.rehearse(election, placements) {
+            error!(%election, %error, "the manifest loop does not know this election");
+        }
+    }
+
+    fn node_view(&self) -> NodeView {
+        node_view(&self.config)
     }
 
     pub(super) fn want(&mut self, election: &ElectionName, wish: Wish) {
@@ -152,7 +203,8 @@ impl Shell {
             Err(reason) => {
                 self.failed(election, PLACE, reason);
                 // With `hold`, what is in place stays as it is.
-                let Some(placements) = self.fall_back(election, &wish) else { return };
+                let Some(role) = wish.role() else { return };
+                let Some(placements) = self.fall_back(election, role) else { return };
                 placements
             }
         };
@@ -168,12 +220,12 @@ impl Shell {
     }
 
     /// What runs while the policy fails; `None` where that may change nothing.
-    fn fall_back(&self, election: &ElectionName, wish: &Wish) -> Option<Vec<Placement>> {
+    fn fall_back(&self, election: &ElectionName, role: Role) -> Option<Vec<Placement>> {
         let binding = self.policies.binding(election)?;
         if binding.on_failure() == OnPolicyFailure::Hold {
             return None;
         }
-        Some(Binding::builtin_place(wish.role()?, self.places.known_manifests(election)?))
+        Some(Binding::builtin_place(role, self.places.known_manifests(election)?))
     }
 
     /// Tells once that a policy failed, and why, and asks it again after a while.

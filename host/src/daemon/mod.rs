@@ -26,6 +26,7 @@ mod placing;
 mod plugins;
 mod policies;
 mod promise;
+mod refusals;
 mod shell;
 mod start;
 mod stops;

@@ -5,22 +5,22 @@
 //! many elections use takes neither the sandbox's places nor the runtime's threads from others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::ElectionName;
 use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View};
-use conclave_policy::{
-    Cause, Digest, Directory, Limits, LoadError, Policy, PolicyError, PolicyHost, Wanted,
-};
+use conclave_policy::{Cause, Digest, Directory, Limits, LoadError, Policy, PolicyHost, Wanted};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigErrors, ElectionConfig, OnPolicyFailure, PolicyLimits, Problem};
+use crate::config::{
+    Config, ConfigErrors, ElectionConfig, Occasion, OnPolicyFailure, PolicyLimits, Problem,
+};
 use crate::daemon::phrase::phrase;
+use crate::daemon::refusals::{ATTEMPTS, refused, unrenderable};
 
 /// How many questions a policy is asked at once: half of the sandbox's places, so that the other
 /// half is there for others.
@@ -139,8 +139,12 @@ impl PolicySet {
     ///
     /// # Errors
     /// All policies that are missing or unusable, and all configurations that they refuse.
-    pub async fn load(config: Arc<Config>, limit: Duration) -> Result<Self, ConfigErrors> {
-        match tokio::time::timeout(limit, PolicySet::begin(Arc::clone(&config))).await {
+    pub async fn load(
+        config: Arc<Config>,
+        occasion: Occasion,
+        limit: Duration,
+    ) -> Result<Self, ConfigErrors> {
+        match tokio::time::timeout(limit, PolicySet::begin(Arc::clone(&config), occasion)).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             Err(_) => Ok(PolicySet::failed(&config, "its policy was not compiled in time")),
@@ -149,8 +153,11 @@ impl PolicySet {
 
     /// As [`load`](Self::load), beside the caller and for as long as it takes. Needs a tokio
     /// runtime.
-    pub fn begin(config: Arc<Config>) -> JoinHandle<Result<Self, ConfigErrors>> {
-        tokio::task::spawn_blocking(move || load(&config))
+    pub fn begin(
+        config: Arc<Config>,
+        occasion: Occasion,
+    ) -> JoinHandle<Result<Self, ConfigErrors>> {
+        tokio::task::spawn_blocking(move || load(&config, occasion))
     }
 
     /// Why an election's policy cannot be asked, if there is one that cannot.
@@ -222,16 +229,32 @@ fn limits(configured: &PolicyLimits) -> Limits {
 }
 
 /// Loads and checks; blocks for as long as compiling takes.
-fn load(config: &Config) -> Result<PolicySet, ConfigErrors> {
+fn load(config: &Config, occasion: Occasion) -> Result<PolicySet, ConfigErrors> {
     let directory = read_directory(config, &open_host(config)?)?;
     let (mut problems, mut bindings) = (Vec::new(), BTreeMap::new());
+    let node = node_view(config);
     for (election, bound) in bind(config, &directory) {
         match bound {
-            Ok(binding) => drop(bindings.insert(election.name.clone(), binding)),
+            Ok(binding) => {
+                // A source that is damaged later speaks against no policy.
+                if let (Occasion::Start, Ok(policy)) = (occasion, &binding.policy) {
+                    problems.extend(unrenderable(election, policy, &node));
+                }
+                bindings.insert(election.name.clone(), binding);
+            }
             Err(found) => problems.extend(found),
         }
     }
     ConfigErrors::new(problems).map_or(Ok(PolicySet(bindings)), Err)
+}
+
+/// This node, as policies see it.
+pub(super) fn node_view(config: &Config) -> NodeView {
+    NodeView {
+        name: config.node.name.clone(),
+        labels: config.node.labels.clone(),
+        variables: config.node.variables.clone(),
+    }
 }
 
 /// Each election with the policy that it names, or with what is wrong with that.
@@ -239,11 +262,7 @@ fn bind<'a>(
     config: &'a Config,
     directory: &Directory,
 ) -> Vec<(&'a ElectionConfig, Result<Binding, Vec<Problem>>)> {
-    let node = NodeView {
-        name: config.node.name.clone(),
-        labels: config.node.labels.clone(),
-        variables: config.node.variables.clone(),
-    };
+    let node = node_view(config);
     let mut turns = BTreeMap::new();
     let mut bind = |election: &ElectionConfig| {
         let policy = directory.get(&election.policy).map_err(|error| {
@@ -308,93 +327,9 @@ fn pinned(config: &Config, election: &ElectionConfig, policy: &Policy) -> Option
     })
 }
 
-/// How often a policy that ran out of time is asked again while a configuration is checked.
-const ATTEMPTS: usize = 10;
-
 /// Whether a component's trial instance took too long.
 fn ran_out_of_time(error: &LoadError) -> bool {
     matches!(error, LoadError::Trial(Cause::Deadline { .. }))
-}
-
-/// Asks again when a call ran out of time, and gives up without an answer: a machine that is busy
-/// for a moment makes no configuration wrong. Runaway policies are stopped by their fuel.
-fn patiently<T>(ask: impl Fn() -> Result<T, PolicyError>) -> Result<Option<T>, PolicyError> {
-    for _ in 0..ATTEMPTS {
-        match ask() {
-            Err(error) if matches!(*error.cause, Cause::Deadline { .. }) => {
-                warn!(
-                    error = phrase(&error),
-                    "a policy ran out of time while its configuration was checked"
-                );
-            }
-            answered => return answered.map(Some),
-        }
-    }
-    Ok(None)
-}
-
-/// What an election's policy says against its configuration and its manifests.
-fn refused(election: &ElectionConfig, policy: &Policy, node: &NodeView) -> Vec<Problem> {
-    let config = election.policy_config.to_string();
-    let place = election.places.setting("").cloned();
-    let named = |text: String| format!("policy {}: {text}", election.policy);
-    let said = match patiently(|| policy.validate(&election.name, &config)) {
-        Err(error) => return vec![Problem::new(place, phrase(&error))],
-        Ok(answer) => answer.map(|answer| answer.value).unwrap_or_default(),
-    };
-    if !said.is_empty() {
-        return said
-            .into_iter()
-            .map(|problem| {
-                let path = if problem.path.is_empty() {
-                    String::new()
-                } else {
-                    format!("{}: ", problem.path)
-                };
-                let place = election.places.setting(&problem.path).cloned();
-                Problem::new(place, named(format!("{path}{}", problem.message)))
-            })
-            .collect();
-    }
-    let manifests = manifests(election);
-    if let Err(error) =
-        patiently(|| policy.check_refusals(&election.name, node, &manifests, &config))
-    {
-        return vec![Problem::new(place, phrase(&error))];
-    }
-    match patiently(|| policy.check_exclusive(&election.name, node, &manifests, &config)) {
-        Ok(_) => Vec::new(),
-        Err(error) => vec![Problem::new(election.places.election.clone(), phrase(&error))],
-    }
-}
-
-/// The election's manifests as far as they can be read now.
-fn manifests(election: &ElectionConfig) -> Vec<ManifestView> {
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut views: Vec<ManifestView> = election
-        .manifests
-        .iter()
-        .map(|manifest| ManifestView {
-            name: manifest.name.clone(),
-            exclusive: manifest.exclusive,
-            content: read(&manifest.source),
-        })
-        .collect();
-    if let Some(directory) = &election.manifest_directory {
-        let files = std::fs::read_dir(&directory.source).into_iter().flatten().flatten();
-        views.extend(files.filter_map(|file| {
-            let path = file.path();
-            let known = ["yaml", "yml", "json"];
-            let suffix = path.extension()?.to_str()?;
-            let name = path.file_name()?.to_str()?.to_owned();
-            (known.contains(&suffix) && !name.starts_with('.')).then(|| ManifestView {
-                content: read(&path),
-                exclusive: directory.exclusive,
-                name,
-            })
-        }));
-    }
-    views
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub(crate) enum Input {
     },
     /// A policy said what would run in a term that may begin.
     PlacedAhead { election: ElectionName, number: u64, ahead: Ahead },
+    /// A policy said what would run here if this node led, in answer to the question of this number.
+    Rehearsed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
     /// A policy placed manifests.
     Placed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
     /// A policy that failed is to be asked again.
@@ -241,6 +243,10 @@ impl Shell {
             Input::Described { election, number, facts, policy } => {
                 self.described(election, number, facts, policy)
             }
+            Input::Rehearsed { election, number, result } => {
+                self.rehearsed(&election, number, result);
+                None
+            }
             Input::AskAnew(election) => {
                 self.ask_anew(&election);
                 None
@@ -335,7 +341,7 @@ impl Shell {
             }
             ManifestEvent::Sources { election, manifests } => {
                 let question = self.places.manifests(&election, manifests);
-                self.describe(&election);
+                self.look_ahead(&election);
                 if let Some(question) = question {
                     self.ask_placement(&election, question);
                 }

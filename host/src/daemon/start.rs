@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, warn};
 
 use crate::check;
-use crate::config::{Config, ConfigErrors, ElectionConfig, Instance};
+use crate::config::{Config, ConfigErrors, ElectionConfig, Instance, Occasion};
 use crate::daemon::adoption::{Adopted, adopt};
 use crate::daemon::cleaning::clean_up;
 use crate::daemon::fitness::FitnessBook;
@@ -140,8 +140,10 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
     }
     let clock = Clock::new();
     let adopted = adopt(page, memory.session.as_ref(), &ledger.entries(), &clock, &lineage);
-    // Whether a daemon of this guard stood here before: then nobody waits to mend what is wrong.
-    let again = memory.session.as_ref().is_some_and(|last| last.guard_nonce == lineage.guard_nonce);
+    // Whether a daemon of this guard stood here before: then nobody waits to mend what is wrong. The
+    // page knows at once, and for as long as that session may have left something.
+    let again = page.session().is_some()
+        || memory.session.as_ref().is_some_and(|last| last.guard_nonce == lineage.guard_nonce);
 
     let (inputs, received) = unbounded_channel();
     let (ledger, policies) = if adopted.is_some() {
@@ -149,7 +151,12 @@ pub async fn run(config: Config) -> Result<Ended, StartError> {
         // A restarted daemon must not lose a term to a policy that was replaced by a bad one, nor
         // to the time that compiling takes.
         let seen = Stamps::of(&config);
-        policies_later(&config, seen, PolicySet::begin(Arc::clone(&config)), &inputs);
+        policies_later(
+            &config,
+            seen,
+            PolicySet::begin(Arc::clone(&config), Occasion::Again),
+            &inputs,
+        );
         (ledger, PolicySet::none())
     } else {
         let cleaning = clean_up(&config, &mut attached, ledger, damage, Start::Fresh);
@@ -308,7 +315,8 @@ async fn first_policies(
     inputs: &UnboundedSender<Input>,
 ) -> Result<PolicySet, ConfigErrors> {
     let seen = Stamps::of(config);
-    let mut loading = PolicySet::begin(Arc::clone(config));
+    let occasion = if again { Occasion::Again } else { Occasion::Start };
+    let mut loading = PolicySet::begin(Arc::clone(config), occasion);
     let Ok(loaded) = timeout(COMPILE_LIMIT, &mut loading).await else {
         policies_later(config, seen, loading, inputs);
         return Ok(PolicySet::failed(config, "its policy is still being compiled"));

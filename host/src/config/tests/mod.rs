@@ -20,14 +20,11 @@ impl Node {
         for directory in ["sources", "pods", "policies"] {
             std::fs::create_dir(node.path(directory)).unwrap();
         }
-        for file in [
-            "sources/scheduler.yaml",
-            "sources/manager.yaml",
-            "policies/mine.wasm",
-            "ca.pem",
-            "password",
-        ] {
+        for file in ["policies/mine.wasm", "ca.pem", "password"] {
             std::fs::write(node.path(file), "secret\n").unwrap();
+        }
+        for file in ["sources/scheduler.yaml", "sources/manager.yaml"] {
+            std::fs::write(node.path(file), "apiVersion: v1\nkind: Pod\n").unwrap();
         }
         node
     }
@@ -361,4 +358,39 @@ warning: after a change of leader in `masters` the old pods can run beside the n
     let everywhere = with("    overlap: accepted\n", "")
         .replace("scheduler.yaml}", "scheduler.yaml, exclusive: false}");
     assert_eq!(node.warnings(&everywhere), "", "nothing exclusive, nothing overlaps");
+}
+
+#[test]
+fn a_source_that_no_kubelet_would_run_is_a_mistake_unless_it_is_rendered_first() {
+    let node = Node::new();
+    std::fs::write(node.path("sources/scheduler.yaml"), "kind: ${KIND}\napiVersion: {${A}}\n")
+        .unwrap();
+    let message = node.errors(GOOD);
+    assert!(
+        message.starts_with("error: the source /n/sources/scheduler.yaml is not a manifest: "),
+        "{message}"
+    );
+    assert!(message.contains("--> /n/conclave.yaml:9:"), "{message}");
+    let rendered = with("pods/scheduler.yaml}", "pods/scheduler.yaml, render: true}");
+    assert_eq!(node.errors(&rendered), "no mistake found");
+    // What was good when the node was started only keeps it from leading now.
+    let again = parse_again(&node.path("conclave.yaml"), GOOD, &["cold-standby"]).unwrap();
+    let warned = again.1.iter().any(|warning| warning.to_string().contains("is not a manifest"));
+    assert!(warned, "{:?}", again.1);
+}
+
+#[test]
+fn a_bad_file_in_a_manifest_directory_is_warned_of() {
+    let node = Node::new();
+    std::fs::write(node.path("sources/manager.yaml"), "just text\n").unwrap();
+    let text = with(
+        "    manifests:\n      - {source: sources/scheduler.yaml, destination: pods/scheduler.yaml}\n",
+        "    manifest_directory: {source: sources, destination: pods}\n",
+    );
+    let warnings = node.warnings(&text);
+    assert!(
+        warnings.contains("the source /n/sources/manager.yaml is not a manifest"),
+        "{warnings}"
+    );
+    assert!(!warnings.contains("scheduler.yaml"), "{warnings}");
 }
