@@ -216,9 +216,9 @@ fn render(table: &Table, colour: bool) -> String {
     out
 }
 
-/// What is different, as plain lines.
+/// What is different, as plain lines: what went before what came, as it does on the nodes.
 fn changes(old: &Table, new: &Table) -> Vec<String> {
-    let mut news = Vec::new();
+    let (mut news, mut came) = (Vec::new(), Vec::new());
     for row in &new.rows {
         let before = old.rows.iter().find(|before| before.node == row.node);
         if before.is_none_or(|before| before.conclave != row.conclave) {
@@ -230,11 +230,13 @@ fn changes(old: &Table, new: &Table) -> Vec<String> {
         for (at, (pod, runs)) in new.pods.iter().zip(&row.pods).enumerate() {
             let ran = before.and_then(|before| before.pods.get(at)).copied().unwrap_or(false);
             if ran != *runs {
-                let what = if *runs { "runs" } else { "has ended" };
-                news.push(format!("node {}: {pod} {what}", row.node));
+                let (list, what) =
+                    if *runs { (&mut came, "runs") } else { (&mut news, "has ended") };
+                list.push(format!("node {}: {pod} {what}", row.node));
             }
         }
     }
+    news.append(&mut came);
     news
 }
 
@@ -315,6 +317,22 @@ mod tests {
                 "node a: standby",
                 "node a: scheduler has ended",
                 "node a: controller-manager has ended"
+            ]
+        );
+    }
+
+    #[test]
+    fn plain_lines_say_what_ended_before_what_came_elsewhere() {
+        let (mut old, mut new) = (table("standby", false), table("leader, token 9", true));
+        old.rows[1].pods = vec![true, true];
+        new.rows[1].pods = vec![false, true];
+        assert_eq!(
+            changes(&old, &new),
+            [
+                "node a: leader, token 9",
+                "node b: scheduler has ended",
+                "node a: scheduler runs",
+                "node a: controller-manager runs"
             ]
         );
     }
