@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use conclave_tests::node::Node;
 use conclave_tests::process::{Signal, send};
-use conclave_tests::{Outcome, PATIENCE, eventually, pod, scratch};
+use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
 use serde_json::{Value, json};
 
 fn config(store: &Path) -> Value {
@@ -64,6 +65,17 @@ fn wait_for_words(node: &mut Node, words: &str, times: usize) -> Result<()> {
     })
 }
 
+/// Waits until `conclave status` says something of this node's cluster, or no longer does.
+fn wait_for_status(node: &Node, words: &str, said: bool) -> Result<()> {
+    let config = node.write_config()?;
+    eventually(&format!("status to say `{words}`: {said}"), PATIENCE, || {
+        let mut status = Command::new(binary::conclave());
+        let shown = status.args(["status", "--config"]).arg(&config).output().ok()?;
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        (shown.contains("holder in store: first") && shown.contains(words) == said).then_some(())
+    })
+}
+
 const TAKEN_IN: &str = "a policy is taken in";
 const UNUSABLE: &str = "a changed policy cannot be used";
 
@@ -98,7 +110,7 @@ fn a_daemon_that_starts_again_goes_on_without_a_broken_policy() -> Outcome {
     second.stop()?;
     wait_to_lead(&first)?;
     let told = first.output()?;
-    assert!(told.contains("policies cannot be used; what stands in for them decides"), "{told}");
+    assert!(told.contains("the policy cannot be used; what stands in for it decides"), "{told}");
     first.stop()?;
 
     // To an operator who starts it the same is a mistake in the configuration.
@@ -144,10 +156,17 @@ fn what_is_wrong_in_the_directory_leaves_what_was_loaded_in_force() -> Outcome {
 
     fs::write(component(&node), "no component")?;
     wait_for_words(&mut node, UNUSABLE, 2)?;
+    wait_for_status(
+        &node,
+        "its policy stays as it was: the changed component cannot be used",
+        true,
+    )?;
     fs::remove_file(component(&node))?;
     wait_for_words(&mut node, "a policy in use was removed", 1)?;
+    wait_for_status(&node, "mine.wasm was removed from the plugin directory", true)?;
     replace(&node, STAYS)?;
     wait_for_words(&mut node, TAKEN_IN, 2)?;
+    wait_for_status(&node, "its policy stays as it was", false)?;
 
     assert_eq!(placed(&node)?, before, "a reload cost the term");
     node.stop()?;

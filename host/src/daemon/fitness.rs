@@ -14,6 +14,8 @@ struct Known {
     manifests: Option<Fitness>,
     /// The newest judgement of each configured check; `None` before its first look.
     checks: BTreeMap<String, Option<(bool, String)>>,
+    /// What keeps the election from the component that is in the plugin directory now.
+    plugin: Option<String>,
 }
 
 /// The fitness of every election of this node.
@@ -28,6 +30,7 @@ impl FitnessBook {
         let known = |checks: Vec<&str>| Known {
             manifests: None,
             checks: checks.into_iter().map(|name| (name.to_owned(), None)).collect(),
+            plugin: None,
         };
         Self(elections.into_iter().map(|(name, checks)| (name, known(checks))).collect())
     }
@@ -49,6 +52,23 @@ impl FitnessBook {
         known.checks.insert(report.check, Some((report.passing, report.reason)));
         known.judge()
     }
+
+    /// The plugin directory was looked at; returns every election's judgement that changed, once
+    /// everything is known. A component that is kept out makes nobody unfit, but all can see it.
+    pub(crate) fn plugins(
+        &mut self,
+        kept_out: &BTreeMap<ElectionName, String>,
+    ) -> Vec<(ElectionName, Fitness)> {
+        let mut changed = Vec::new();
+        for (election, known) in &mut self.0 {
+            let reason = kept_out.get(election).cloned();
+            if known.plugin != reason {
+                known.plugin = reason;
+                changed.extend(known.judge().map(|fitness| (election.clone(), fitness)));
+            }
+        }
+        changed
+    }
 }
 
 impl Known {
@@ -62,6 +82,10 @@ impl Known {
                 fitness.reasons.push(format!("check {name} fails: {reason}"));
             }
         }
+        let plugin = self.plugin.iter();
+        fitness
+            .reasons
+            .extend(plugin.map(|reason| format!("its policy stays as it was: {reason}")));
         Some(fitness)
     }
 }
@@ -92,6 +116,18 @@ mod tests {
         assert!(!fitness.fit);
         assert_eq!(fitness.reasons, ["check api fails: connection refused"]);
         assert!(book.check(report("api", true)).unwrap().fit);
+    }
+
+    #[test]
+    fn a_component_that_is_kept_out_is_seen_and_makes_nobody_unfit() {
+        let mut book = FitnessBook::new([("e".into(), vec![]), ("other".into(), vec![])]);
+        let kept_out = BTreeMap::from([("e".into(), "it is half a file".to_owned())]);
+        assert!(book.plugins(&kept_out).is_empty(), "nothing is known of it yet");
+        let fitness = book.manifests(&"e".into(), Fitness::fit()).unwrap();
+        assert!(fitness.fit);
+        assert_eq!(fitness.reasons, ["its policy stays as it was: it is half a file"]);
+        assert!(book.plugins(&kept_out).is_empty(), "no news");
+        assert_eq!(book.plugins(&BTreeMap::new()), [("e".into(), Fitness::fit())]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! moment, and again whenever it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use conclave_policy::PolicyHost;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::mpsc::UnboundedSender;
@@ -109,16 +111,32 @@ impl Watcher {
                 host = open_host(&self.config).map_err(|errors| tell(&errors)).ok();
             }
             let Some(host) = &host else { continue };
-            let (renewed, result) = self.policies.renewed(&self.config, host, &self.removed);
-            if let Err(errors) = result {
-                tell(&errors);
-            }
-            if let Some(policies) = renewed {
-                self.policies = policies.clone();
-                // The loop may have ended meanwhile.
-                let _ = self.inputs.send(Input::Policies(policies));
-            }
+            self.renew(host);
         }
+    }
+
+    /// Takes in what can be used, and tells of the rest; the loop may have ended meanwhile.
+    fn renew(&mut self, host: &PolicyHost) {
+        let (renewed, unusable) = self.policies.renewed(&self.config, host, &self.removed);
+        unusable.values().map(ToString::to_string).collect::<BTreeSet<_>>().iter().for_each(tell);
+        if let Some(policies) = renewed {
+            self.policies = policies.clone();
+            let _ = self.inputs.send(Input::Policies(policies));
+        }
+        let removed = self.config.elections.iter().filter_map(|election| {
+            let policy = &election.policy;
+            let reason = format!("{policy}.wasm was removed from the plugin directory");
+            self.removed.contains(policy).then(|| (election.name.clone(), reason))
+        });
+        let words = |errors: &ConfigErrors| {
+            let words = errors.problems().iter().map(|problem| problem.message.as_str());
+            format!(
+                "the changed component cannot be used: {}",
+                words.collect::<Vec<_>>().join("; ")
+            )
+        };
+        let unusable = unusable.iter().map(|(election, errors)| (election.clone(), words(errors)));
+        let _ = self.inputs.send(Input::Plugins(removed.chain(unusable).collect()));
     }
 
     fn tell_removed(&mut self, now: &Stamps) {
@@ -133,7 +151,7 @@ impl Watcher {
     }
 }
 
-fn tell(errors: &ConfigErrors) {
+fn tell(errors: impl Display) {
     error!(%errors, "a changed policy cannot be used; what was loaded before goes on deciding");
 }
 

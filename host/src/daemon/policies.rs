@@ -14,7 +14,7 @@ use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View
 use conclave_policy::{Cause, Digest, Directory, Limits, LoadError, Policy, PolicyHost, Wanted};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{
     Config, ConfigErrors, ElectionConfig, Occasion, OnPolicyFailure, PolicyLimits, Problem,
@@ -138,7 +138,8 @@ impl PolicySet {
     /// against its policy. What is not compiled within `limit` counts as failing for now.
     ///
     /// # Errors
-    /// All policies that are missing or unusable, and all configurations that they refuse.
+    /// All policies that are missing or unusable, and all configurations that they refuse. Where it
+    /// was good once ([`Occasion::Again`]), only what concerns all of them: the others count as failing.
     pub async fn load(
         config: Arc<Config>,
         occasion: Occasion,
@@ -177,22 +178,22 @@ impl PolicySet {
     }
 
     /// Takes in what has changed in the plugin directory, except for the policies that are `gone`
-    /// from it; blocks as loading does. Where a component cannot be used, what was there goes on and
-    /// the error says why. `None` if nothing changes.
-    ///
-    /// # Errors
-    /// All that keeps changed components from being used, beside what could be taken in.
+    /// from it; blocks as loading does. Where a component cannot be used, what was there goes on.
+    /// `None` if nothing changes; and of each election what keeps its changed component out.
     pub(super) fn renewed(
         &self,
         config: &Config,
         host: &PolicyHost,
         gone: &BTreeSet<String>,
-    ) -> (Option<Self>, Result<(), ConfigErrors>) {
+    ) -> (Option<Self>, BTreeMap<ElectionName, ConfigErrors>) {
         let directory = match read_directory(config, host) {
             Ok(directory) => directory,
-            Err(errors) => return (None, Err(errors)),
+            Err(errors) => {
+                let names = config.elections.iter().map(|election| election.name.clone());
+                return (None, names.map(|name| (name, errors.clone())).collect());
+            }
         };
-        let (mut set, mut changed, mut problems) = (self.clone(), false, Vec::new());
+        let (mut set, mut changed, mut unusable) = (self.clone(), false, BTreeMap::new());
         for (election, bound) in bind(config, &directory) {
             let before = set.0.get(&election.name).map(Binding::version);
             match bound {
@@ -204,10 +205,12 @@ impl PolicySet {
                     changed = true;
                 }
                 Ok(_) => {}
-                Err(found) => problems.extend(found),
+                Err(problems) => {
+                    unusable.insert(election.name.clone(), ConfigErrors::some(problems));
+                }
             }
         }
-        (changed.then_some(set), ConfigErrors::new(problems).map_or(Ok(()), Err))
+        (changed.then_some(set), unusable)
     }
 
     /// An election's policy.
@@ -241,6 +244,13 @@ fn load(config: &Config, occasion: Occasion) -> Result<PolicySet, ConfigErrors> 
                     problems.extend(unrenderable(election, policy, &node));
                 }
                 bindings.insert(election.name.clone(), binding);
+            }
+            Err(found) if occasion == Occasion::Again => {
+                let errors = ConfigErrors::some(found);
+                error!(election = %election.name, %errors, "the policy cannot be used; what stands in for it decides");
+                let turns = Arc::new(Semaphore::new(at_once()));
+                let reason = Err(errors.to_string().into());
+                bindings.insert(election.name.clone(), Binding::new(election, reason, turns));
             }
             Err(found) => problems.extend(found),
         }

@@ -57,6 +57,8 @@ pub(crate) enum Input {
     Check(Report),
     /// Policies are compiled, or will not be in time.
     Policies(PolicySet),
+    /// What keeps each election from the component that is in the plugin directory now, if anything.
+    Plugins(BTreeMap<ElectionName, String>),
     /// A policy described this node, in answer to the question of this number.
     Described {
         election: ElectionName,
@@ -238,6 +240,15 @@ impl Shell {
             }
             Input::Policies(policies) => {
                 self.take_policies(policies);
+                None
+            }
+            Input::Plugins(kept_out) => {
+                let changed = self.fitness.plugins(&kept_out);
+                let inputs = &self.inputs;
+                for (election, fitness) in changed {
+                    // The loop is what reads it.
+                    let _ = inputs.send(Input::Core(Event::Fitness { election, fitness }));
+                }
                 None
             }
             Input::Described { election, number, facts, policy } => {
