@@ -1,6 +1,6 @@
 //! From bytes to policies: compiling, the cache, and what a component may import.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +29,17 @@ impl PolicyHost {
     /// that only this user may enter; a cache that cannot be used is reported in the log and done
     /// without.
     pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self, HostError> {
-        let sandbox = Sandbox::new(limits)?;
+        Self::with_limits_of_their_own(limits, BTreeMap::new(), cache)
+    }
+
+    /// As [`new`](Self::new), with other limits for some policies, by name. How many calls run at
+    /// once is one number for all.
+    pub fn with_limits_of_their_own(
+        limits: Limits,
+        own: BTreeMap<String, Limits>,
+        cache: Option<PathBuf>,
+    ) -> Result<Self, HostError> {
+        let sandbox = Sandbox::new(limits, own)?;
         let cache = cache.and_then(|directory| {
             Cache::open(&directory, &sandbox.engine)
                 .inspect_err(|error| {

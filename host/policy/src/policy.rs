@@ -83,7 +83,9 @@ impl Policy {
     ) -> Result<Self, LoadError> {
         let exports = Exports::find(&pre)?;
         let (trial, traces) =
-            sandbox.run(&pre, Pace::Loading, |store, instance| Ok(exports.fit(store, instance)));
+            sandbox.run(&pre, sandbox.limits_of(name), Pace::Loading, |store, instance| {
+                Ok(exports.fit(store, instance))
+            });
         emit(name, digest, None, traces.lines, traces.usage);
         trial.map_err(LoadError::Trial)??;
         Ok(Policy(Arc::new(Inner { name: name.to_owned(), digest, size, sandbox, pre, exports })))
@@ -127,7 +129,7 @@ impl Policy {
 
     /// What one call of it may use.
     pub fn limits(&self) -> &Limits {
-        &self.0.sandbox.limits
+        self.0.sandbox.limits_of(&self.0.name)
     }
 
     /// What it says about itself; `None` if it does not export `about`.
@@ -285,7 +287,8 @@ impl Policy {
         call: impl FnOnce(&mut Store<Call>, &Instance) -> wasmtime::Result<Result<R, wit::Refusal>>,
         check: impl FnOnce(R) -> Result<T, BadAnswer>,
     ) -> Result<Answer<T>, PolicyError> {
-        let (result, traces) = self.0.sandbox.run(&self.0.pre, function.pace(), call);
+        let (result, traces) =
+            self.0.sandbox.run(&self.0.pre, self.limits(), function.pace(), call);
         emit(&self.0.name, self.0.digest, election, traces.lines, traces.usage);
         result
             .and_then(|answer| answer.map_err(|no| Cause::Refused(translate::refusal(no))))

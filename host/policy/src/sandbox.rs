@@ -1,5 +1,6 @@
 //! The sandbox: a fresh store and instance per call, within limits, never used again.
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,76 +70,95 @@ pub(crate) struct Traces {
 pub(crate) struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<Call>,
-    pub(crate) limits: Limits,
+    limits: Limits,
+    /// Those of policies that have their own.
+    own: BTreeMap<String, Limits>,
+    /// How far apart the epoch's ticks are.
+    tick: Duration,
     gate: Gate,
     _ticker: Ticker,
 }
 
 impl Sandbox {
-    pub(crate) fn new(limits: Limits) -> Result<Self, HostError> {
+    pub(crate) fn new(limits: Limits, own: BTreeMap<String, Limits>) -> Result<Self, HostError> {
         let setup = |error: wasmtime::Error| HostError::Engine(error.into());
-        let engine = Engine::new(&config(&limits)).map_err(setup)?;
+        // What is made once for all has room for the largest, and ticks for the most hurried.
+        let all = || own.values().chain([&limits]);
+        let widest = Limits {
+            memory: all().map(|limits| limits.memory).max().unwrap_or_default(),
+            table_elements: all().map(|limits| limits.table_elements).max().unwrap_or_default(),
+            ..limits.clone()
+        };
+        let shortest = all().map(|limits| limits.deadline).min().unwrap_or_default();
+        let tick = (shortest / TICKS).max(SHORTEST_TICK);
+        let engine = Engine::new(&config(&widest)).map_err(setup)?;
         let mut linker = Linker::new(&engine);
         linker.allow_shadowing(true);
         add_logging(&mut linker).map_err(setup)?;
         wasi::add_to_linker(&mut linker).map_err(setup)?;
-        let ticker = Ticker::start(&engine, (limits.deadline / TICKS).max(SHORTEST_TICK))
-            .map_err(HostError::Ticker)?;
+        let ticker = Ticker::start(&engine, tick).map_err(HostError::Ticker)?;
         let gate = Gate::new(limits.concurrent);
-        Ok(Sandbox { engine, linker, limits, gate, _ticker: ticker })
+        Ok(Sandbox { engine, linker, limits, own, tick, gate, _ticker: ticker })
+    }
+
+    /// What one call of a policy may use.
+    pub(crate) fn limits_of(&self, policy: &str) -> &Limits {
+        self.own.get(policy).unwrap_or(&self.limits)
     }
 
     /// Makes a fresh instance and lets `call` use it. Blocks while too many calls run.
     pub(crate) fn run<T>(
         &self,
         pre: &InstancePre<Call>,
+        limits: &Limits,
         pace: Pace,
         call: impl FnOnce(&mut Store<Call>, &Instance) -> wasmtime::Result<T>,
     ) -> (Result<T, Cause>, Traces) {
         let _pass = self.gate.pass();
         let start = Instant::now();
-        let mut store = Store::new(&self.engine, Call::new(&self.limits));
+        let mut store = Store::new(&self.engine, Call::new(limits));
         store.limiter(|call| &mut call.meter);
-        store.set_hostcall_fuel(self.limits.answer);
+        store.set_hostcall_fuel(limits.answer);
         // The running tick counts as one, so that a call gets its full time.
-        store.set_epoch_deadline(u64::from(TICKS * pace.factor()) + 1);
+        let ticks = (limits.deadline * pace.factor()).div_duration_f64(self.tick).ceil();
+        store.set_epoch_deadline(ticks as u64 + 1);
         let result = store
-            .set_fuel(self.limits.fuel)
+            .set_fuel(limits.fuel)
             .and_then(|()| pre.instantiate(&mut store))
-            .map_err(|error| self.cause(error, &store, pace, true))
+            .map_err(|error| cause(error, &store, limits, pace, true))
             .and_then(|instance| {
-                call(&mut store, &instance).map_err(|error| self.cause(error, &store, pace, false))
+                call(&mut store, &instance)
+                    .map_err(|error| cause(error, &store, limits, pace, false))
             });
-        let fuel = self.limits.fuel - store.get_fuel().unwrap_or_default();
-        let memory = self.limits.memory - store.data().meter.memory;
+        let fuel = limits.fuel - store.get_fuel().unwrap_or_default();
+        let memory = limits.memory - store.data().meter.memory;
         let (lines, log_dropped) = store.into_data().into_log();
         let usage = Usage { fuel, elapsed: start.elapsed(), memory, log_dropped };
         (result, Traces { usage, lines })
     }
+}
 
-    /// Why a call failed, by type wherever there is one.
-    fn cause(
-        &self,
-        error: wasmtime::Error,
-        store: &Store<Call>,
-        pace: Pace,
-        starting: bool,
-    ) -> Cause {
-        let limits = &self.limits;
-        match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => Cause::Fuel { budget: limits.fuel },
-            Some(Trap::Interrupt) => Cause::Deadline { limit: limits.deadline * pace.factor() },
-            _ if store.data().meter.denied => Cause::Memory { limit: limits.memory },
-            Some(trap) => Cause::Trap(*trap),
-            None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-                Some(exit) => Cause::Exit { code: exit.0 },
-                None if starting => Cause::Instantiate(error.into()),
-                None if is_too_large(&error) => {
-                    Cause::BadAnswer(BadAnswer::TooLarge { limit: limits.answer })
-                }
-                None => Cause::BadAnswer(BadAnswer::Malformed(error.into())),
-            },
-        }
+/// Why a call failed, by type wherever there is one.
+fn cause(
+    error: wasmtime::Error,
+    store: &Store<Call>,
+    limits: &Limits,
+    pace: Pace,
+    starting: bool,
+) -> Cause {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Cause::Fuel { budget: limits.fuel },
+        Some(Trap::Interrupt) => Cause::Deadline { limit: limits.deadline * pace.factor() },
+        _ if store.data().meter.denied => Cause::Memory { limit: limits.memory },
+        Some(trap) => Cause::Trap(*trap),
+        None => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            Some(exit) => Cause::Exit { code: exit.0 },
+            None if starting => Cause::Instantiate(error.into()),
+            None if is_too_large(&error) => {
+                Cause::BadAnswer(BadAnswer::TooLarge { limit: limits.answer })
+            }
+            None => Cause::BadAnswer(BadAnswer::Malformed(error.into())),
+        },
     }
 }
 

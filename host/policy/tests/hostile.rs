@@ -65,6 +65,28 @@ fn an_endless_loop_with_fuel_to_burn_meets_the_deadline() {
 }
 
 #[test]
+fn a_policy_may_have_limits_of_its_own() {
+    let (short, long) = (Duration::from_millis(50), Duration::from_millis(250));
+    let all = Limits { deadline: short, fuel: u64::MAX, ..Limits::default() };
+    let own = [
+        ("slow", Limits { deadline: long, ..all.clone() }),
+        ("sparing", Limits { fuel: 1_000_000, ..all.clone() }),
+        ("large", Limits { memory: 128 << 20, deadline: Duration::from_secs(10), ..all.clone() }),
+    ];
+    let own = own.map(|(name, limits)| (name.to_owned(), limits)).into();
+    let host = PolicyHost::with_limits_of_their_own(all, own, None).expect("a sandbox");
+    let asked = |name: &str, deed: &str| {
+        let policy = host.load(name, &fixture()).expect("the fixture");
+        cause(policy.rank(&view(&["a"], None), &misdeed(deed)))
+    };
+    let loops = |name: &str| asked(name, "loop");
+    assert!(matches!(loops("any"), Cause::Deadline { limit } if limit == short));
+    assert!(matches!(loops("slow"), Cause::Deadline { limit } if limit == long));
+    assert!(matches!(loops("sparing"), Cause::Fuel { budget: 1_000_000 }));
+    assert!(matches!(asked("large", "memory"), Cause::Memory { limit } if limit == 128 << 20));
+}
+
+#[test]
 fn hoarding_memory_is_named() {
     assert!(matches!(rank("memory"), Cause::Memory { limit } if limit == 64 << 20));
     assert_unharmed();

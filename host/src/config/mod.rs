@@ -168,6 +168,15 @@ pub struct PoliciesConfig {
     pub digests: BTreeMap<String, String>,
     /// Limits of one call; `None` stands for the policy host's default.
     pub limits: PolicyLimits,
+    /// Those of single policies, by name; `None` stands for what holds for all.
+    pub limits_of: BTreeMap<String, PolicyLimits>,
+}
+
+impl PoliciesConfig {
+    /// How long the slowest policy may think, where the configuration says so.
+    pub fn longest_time(&self) -> Option<Duration> {
+        self.limits_of.values().chain([&self.limits]).filter_map(|limits| limits.time).max()
+    }
 }
 
 /// What one call of a policy may use; `None` stands for the policy host's default.

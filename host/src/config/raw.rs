@@ -79,10 +79,11 @@ section! {
 }
 
 section! {
-    Policies, "the fields `directory`, `digests` and `limits`" {
+    Policies, "the fields `directory`, `digests`, `limits` and `limits_of`" {
         directory: String,
         digests: BTreeMap<String, String>,
         limits: Limits,
+        limits_of: BTreeMap<String, Limits>,
     }
 }
 

@@ -183,7 +183,9 @@ fn policies(
     known.dedup();
     let digests = digests(r, written.digests.unwrap_or_default(), &path.key("digests"), &known);
     let limits = limits(r, &written.limits.unwrap_or_default(), &path.key("limits"));
-    (PoliciesConfig { directory, digests, limits }, known)
+    let at = path.key("limits_of");
+    let limits_of = limits_of(r, &written.limits_of.unwrap_or_default(), &at, &known);
+    (PoliciesConfig { directory, digests, limits, limits_of }, known)
 }
 
 /// The names of the components in a directory.
@@ -232,6 +234,24 @@ pub(super) fn unknown_policy(name: &str, known: &[String]) -> (String, String) {
         help = format!("did you mean `{meant}`? {help}");
     }
     (format!("there is no policy `{name}`"), help)
+}
+
+fn limits_of(
+    r: &mut Resolver<'_>,
+    written: &BTreeMap<String, raw::Limits>,
+    path: &Path,
+    known: &[String],
+) -> BTreeMap<String, PolicyLimits> {
+    let mut all = BTreeMap::new();
+    for (name, written) in written {
+        let at = path.key(name);
+        if !known.contains(name) {
+            let (message, help) = unknown_policy(name, known);
+            r.wrong_field(&at, message, help);
+        }
+        all.insert(name.clone(), limits(r, written, &at));
+    }
+    all
 }
 
 fn limits(r: &mut Resolver<'_>, written: &raw::Limits, path: &Path) -> PolicyLimits {

@@ -34,7 +34,7 @@ impl Config {
             (election.name.clone(), settings)
         });
         let mut timings = self.timings.protocol.clone();
-        if let Some(limit) = self.policies.limits.time {
+        if let Some(limit) = self.policies.longest_time() {
             // Otherwise the core would stop waiting before the policy may stop thinking.
             timings.ranking_timeout = timings.ranking_timeout.max(limit + RANKING_ROOM);
         }

@@ -219,15 +219,15 @@ impl PolicySet {
     }
 }
 
-fn limits(configured: &PolicyLimits) -> Limits {
-    let default = Limits::default();
+/// What was configured, and otherwise what the default says.
+fn limits(configured: &PolicyLimits, default: &Limits) -> Limits {
     Limits {
         deadline: configured.time.unwrap_or(default.deadline),
         fuel: configured.fuel.unwrap_or(default.fuel),
         memory: configured.memory.unwrap_or(default.memory),
         answer: configured.answer.unwrap_or(default.answer),
         log: configured.log.unwrap_or(default.log),
-        ..default
+        ..default.clone()
     }
 }
 
@@ -295,7 +295,10 @@ fn bind<'a>(
 /// The sandbox in which all policies of a node run, with the compiled ones in the state directory.
 pub(super) fn open_host(config: &Config) -> Result<PolicyHost, ConfigErrors> {
     let cache = config.state_directory.join("cache");
-    PolicyHost::new(limits(&config.policies.limits), Some(cache))
+    let all = limits(&config.policies.limits, &Limits::default());
+    let own = config.policies.limits_of.iter();
+    let own = own.map(|(policy, own)| (policy.clone(), limits(own, &all))).collect();
+    PolicyHost::with_limits_of_their_own(all, own, Some(cache))
         .map_err(|error| ConfigErrors::from(Problem::new(None, phrase(&error))))
 }
 

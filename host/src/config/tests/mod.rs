@@ -1,6 +1,7 @@
 //! Whole configurations: what a good one becomes.
 
 mod mistakes;
+mod single;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -172,6 +173,7 @@ timings:
   rescan: 3s
 policies:
   directory: policies
+  limits_of: {mine: {fuel: 7}}
   digests: {mine: "sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef"}
   limits: {time: 50ms, fuel: 1000, memory_mib: 16, answer_kib: 8, log_kib: 4}
 elections:
@@ -206,6 +208,7 @@ elections:
     );
     assert_eq!(config.timings.rescan, Duration::from_secs(3));
     assert_eq!(config.policies.limits.memory, Some(16 << 20));
+    assert_eq!(config.policies.limits_of["mine"].fuel, Some(7));
     assert_eq!(config.policies.digests["mine"], "0123456789abcdef".repeat(4));
     assert_eq!(config.node.fitness[0].name, "kubelet");
     assert_eq!((config.node.fitness[0].rise, config.node.fitness[0].fall), (2, 1));
