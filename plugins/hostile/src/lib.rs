@@ -1,7 +1,8 @@
 //! A policy that misbehaves on request: `{"misdeed": "loop"}` and the like.
 //!
 //! The policy host's tests run the built component and expect each misdeed to be caught, named
-//! and without effect on the next call. What it is not asked to do wrong it does right.
+//! and without effect on the next call. What it is not asked to do wrong it does right. In a ranking
+//! another candidate's label `misdeed` asks for one as well, so that it goes wrong while nodes run.
 
 use conclave_policy_sdk::{
     Attributes, Config, Info, Manifest, Node, Placement, Policy, Problem, Ranked, Ranking, Refusal,
@@ -54,10 +55,13 @@ impl Policy for Hostile {
     }
 
     fn rank(view: &View, settings: &Settings) -> Result<Ranking, Refusal> {
-        commit(&settings.misdeed);
+        let others = view.candidates.iter().filter(|candidate| candidate.name != view.me);
+        let asked = others.filter_map(|candidate| candidate.label("misdeed")).next();
+        let misdeed = asked.unwrap_or(&settings.misdeed);
+        commit(misdeed);
         let mut honest = ranking::sticky(view);
         let ranked = |node: &str| Ranked { node: node.into(), reason: "because".into() };
-        match settings.misdeed.as_str() {
+        match misdeed {
             "unknown" => honest.order.insert(0, ranked("nobody")),
             "twice" => honest.order.push(honest.order[0].clone()),
             "both" => honest.excluded.push(honest.order[0].clone()),
