@@ -55,6 +55,10 @@ doc: setup ## the API documentation, warnings denied
 policies: ## rebuild the committed first-party policies from their sources
 	plugins/build
 
+.PHONY: interface
+interface: ## write docs/interface.md, the policy interface's reference, from the comments in wit/
+	$(CARGO) run --quiet -p conclave-reference -- wit docs/interface.md
+
 .PHONY: ci
 ci: ## everything that the project's CI checks
 	bash .ci/run
