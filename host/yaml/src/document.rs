@@ -121,7 +121,10 @@ impl Document {
     /// Where it is not YAML.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problem> {
         let file: Arc<str> = file.into();
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        let text = text.strip_prefix(MARK).unwrap_or(text).to_owned();
+        if let Some(at) = text.find(MARK) {
+            return Err(stray_mark(&file, &text, at));
+        }
         if let Some((line, column)) = too_many_open(&text) {
             // Asked first: the parsers need hours for braces in braces before they refuse them.
             let at = place(&file, &text, line, column, 1, false);
@@ -222,6 +225,19 @@ fn place(
     let readable = !content.is_empty() && content.len() <= LONGEST_EXCERPT;
     let excerpt = (!secret && readable).then(|| (Arc::from(content), width));
     Place::File { file: file.clone(), line, column, excerpt }
+}
+
+/// The byte order mark, which some editors put before a text.
+const MARK: char = '\u{feff}';
+
+/// Parsers disagree about one inside a text, and nobody sees it.
+fn stray_mark(file: &Arc<str>, text: &str, at: usize) -> Problem {
+    let before = &text[..at];
+    let line = before.split('\n').next_back().unwrap_or_default();
+    let (line, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
+    let message = "a byte order mark (U+FEFF) stands here, where nobody sees it";
+    Problem::new(Some(place(file, text, line, column, 1, false)), message)
+        .help("delete it, perhaps by writing the word anew: it comes with text that is pasted")
 }
 
 fn doubled_field(file: &Arc<str>, text: &str, name: &str, first: &Span, second: &Span) -> Problem {

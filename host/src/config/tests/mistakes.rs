@@ -25,6 +25,17 @@ error: this is not valid YAML: did not find expected ',' or '}', while parsing a
 ",
     );
     assert_errors(
+        "\u{feff}cluster: test\nnode: {name: x\u{feff}y}\n",
+        "
+error: a byte order mark (U+FEFF) stands here, where nobody sees it
+ --> /n/conclave.yaml:2:15
+  |
+2 | node: {name: x\u{feff}y}
+  |               ^
+  = help: delete it, perhaps by writing the word anew: it comes with text that is pasted
+",
+    );
+    assert_errors(
         "cluster: test\ncluster: again\n",
         "
 error: the field `cluster` is there twice
