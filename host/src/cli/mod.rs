@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and how a call is read.
 
+mod operate;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::podmaster::is_podmaster;
+
+pub use operate::{Asking, Cordon, History, Pause, StepDown, Transfer, Watch};
 
 /// The exit statuses, for scripts; each command ends with one of them.
 pub mod exit {
@@ -58,6 +62,29 @@ pub enum Command {
     Config(ConfigCommand),
     /// Show who holds which election, and who else stands
     Status(Status),
+    /// Hand an election's term to another node, by plan
+    Transfer(Transfer),
+    /// Have whoever leads an election hand it to the next, by plan
+    StepDown(StepDown),
+    /// Keep a node from leading: its terms move away, and it stays a spectator
+    Cordon(Cordon),
+    /// Let a cordoned node lead again
+    Uncordon(Cordon),
+    /// Cordon a node and wait until it leads nothing, as before maintenance
+    Drain(Cordon),
+    /// Keep leaders where they are: no ranking and no transfer moves a term
+    ///
+    /// What must be is still done: a leader that dies, is stopped, falls ill or is cordoned is followed by
+    /// another.
+    Pause(Pause),
+    /// End a pause
+    Resume(Pause),
+    /// Show an election's terms: who led, how long, why it ended, and how long nobody led
+    History(History),
+    /// Show the nodes, what they hold, and whether they are cordoned
+    Nodes(Status),
+    /// Show what changes, as it changes
+    Watch(Watch),
     /// Look at a policy, and test it
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),

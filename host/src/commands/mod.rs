@@ -2,6 +2,8 @@
 
 mod check;
 mod clean;
+mod cluster;
+mod operate;
 mod policy;
 mod run;
 mod status;
@@ -34,6 +36,16 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Policy(PolicyCommand::Bench(wanted)) => policy::bench::bench(&wanted),
         Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
+        Command::Transfer(wanted) => operate::transfer::transfer(&wanted),
+        Command::StepDown(wanted) => operate::transfer::step_down(&wanted),
+        Command::Cordon(wanted) => operate::cordon::cordon(&wanted),
+        Command::Uncordon(wanted) => operate::cordon::uncordon(&wanted),
+        Command::Drain(wanted) => operate::cordon::drain(&wanted),
+        Command::Pause(wanted) => operate::pause::pause(&wanted),
+        Command::Resume(wanted) => operate::pause::resume(&wanted),
+        Command::History(wanted) => operate::history::history(&wanted),
+        Command::Nodes(wanted) => operate::nodes::nodes(&wanted),
+        Command::Watch(wanted) => operate::watch::watch(&wanted),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),
         Command::StandIn(StandIn::Pod { .. }) => {
             demo::stand_in::pod();

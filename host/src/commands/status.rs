@@ -7,19 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use conclave_core::listing::{Holder, Listing};
 use conclave_core::ranking::effective_order;
-use conclave_core::{ElectionName, NodeName, Outcome, Request};
+use conclave_core::{ElectionName, NodeName};
 use serde::Serialize;
 
 use crate::cli::{Output, Status, StoreArguments, exit};
-use crate::commands::{say, say_warnings};
-use crate::config::{self, Config, EtcdConfig, Occasion, StoreConfig};
-use crate::daemon::{BUILT_IN, PolicySet, stores};
-
-/// How long one reading of the store may take.
-const READ_LIMIT: Duration = Duration::from_secs(5);
+use crate::commands::cluster::{self, Cluster, Reading};
+use crate::commands::say;
+use crate::config::Occasion;
+use crate::daemon::PolicySet;
+use crate::terminal::plain;
 
 /// How long compiling policies for the ranking may take.
 const COMPILE_LIMIT: Duration = Duration::from_secs(30);
@@ -85,14 +84,7 @@ struct CandidateReport {
 }
 
 pub(super) fn status(arguments: &Status) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let report = runtime.block_on(read(&arguments.store));
-    runtime.shutdown_background();
-    let report = report?;
+    let report = cluster::block_on(read(&arguments.store))?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Output::Table => print!("{}", table(&report)),
@@ -101,22 +93,13 @@ pub(super) fn status(arguments: &Status) -> Result<u8> {
 }
 
 async fn read(arguments: &StoreArguments) -> Result<Report> {
-    let (store, cluster, config) = place(arguments)?;
-    let store = match stores::open_to_read(&store, &cluster, READ_LIMIT).await {
-        Ok(store) => store,
-        Err(error) if error.is_final() => return Err(super::Usage(error.into()).into()),
-        Err(error) => return Err(error.into()),
+    let cluster = Cluster::open(arguments).await?;
+    let config = &cluster.config;
+    let Reading { at, listing, .. } = match config {
+        None => cluster.read_known().await?,
+        Some(_) => cluster.read().await?,
     };
-    let reply = store.execute(Request::List, READ_LIMIT).await.context("cannot read the store")?;
-    let Outcome::Applied { at, seen } = reply.outcome else {
-        bail!("the store answered a reading with something else")
-    };
-    let listing = Listing::new(at, seen);
-    if config.is_none() && listing.elections().next().is_none() && listing.nodes().next().is_none()
-    {
-        bail!("the store has nothing of a cluster `{cluster}`; is that its name?");
-    }
-    let policies = match &config {
+    let policies = match config {
         None => {
             say(
                 "warning: candidates are shown in built-in order: policies are asked with --config only",
@@ -134,7 +117,7 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
         }
     };
     let me = config.as_ref().map_or_else(|| NodeName::new("status"), |c| c.node.name.clone());
-    let names: Vec<ElectionName> = match &config {
+    let names: Vec<ElectionName> = match config {
         // An election of the configuration is shown even if nobody has ever stood in it.
         Some(config) => {
             let mut names: Vec<_> = listing.elections().cloned().collect();
@@ -146,7 +129,7 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
         None => listing.elections().cloned().collect(),
     };
     Ok(Report {
-        cluster,
+        cluster: cluster.name,
         revision: at.0,
         nodes: nodes(&listing),
         elections: names
@@ -154,25 +137,6 @@ async fn read(arguments: &StoreArguments) -> Result<Report> {
             .map(|election| election_report(&listing, election, &me, &policies))
             .collect(),
     })
-}
-
-/// The store that was named, its cluster, and the configuration that named them.
-fn place(arguments: &StoreArguments) -> Result<(StoreConfig, String, Option<Arc<Config>>)> {
-    if let Some(file) = &arguments.config {
-        let (config, warnings) = config::parse_again(file, &config::read(file)?, &BUILT_IN)?;
-        say_warnings(&warnings);
-        return Ok((config.store.clone(), config.cluster.clone(), Some(Arc::new(config))));
-    }
-    let cluster = arguments.cluster.clone().context("name the cluster with --cluster")?;
-    let store = match &arguments.embedded {
-        Some(path) => StoreConfig::Embedded { path: path.clone() },
-        None => StoreConfig::Etcd(EtcdConfig {
-            endpoints: arguments.endpoints.clone(),
-            tls: None,
-            login: None,
-        }),
-    };
-    Ok((store, cluster, None))
 }
 
 fn nodes(listing: &Listing) -> Vec<NodeReport> {
@@ -264,10 +228,8 @@ fn age_ms(holder: &Holder) -> Option<u64> {
 
 fn table(report: &Report) -> String {
     let mut out = String::new();
-    // Names, reasons and facts come from the store, where anybody may have written them: what
-    // would move a terminal's cursor, or begin a line of its own, does neither here.
     let mut say = |line: String| {
-        out.extend(line.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        out.push_str(&plain(&line));
         out.push('\n');
     };
     say(format!("cluster {}  revision {}", report.cluster, report.revision));
