@@ -6,5 +6,6 @@ pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+mod http;
 pub mod podmaster;
 mod terminal;

@@ -20,6 +20,7 @@ mod timings;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,9 @@ pub(crate) use store::check_endpoint;
 /// Where state is kept unless the configuration says otherwise.
 pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/conclave";
 
+/// Where a node answers over HTTP unless its configuration says otherwise: this machine alone.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8437";
+
 /// The policy of an election that names none.
 pub const DEFAULT_POLICY: &str = "cold-standby";
 
@@ -63,8 +67,17 @@ pub struct Config {
     pub policies: PoliciesConfig,
     /// Where this node keeps its ledger, lock and caches.
     pub state_directory: PathBuf,
+    /// Where it answers what it is doing, if it does.
+    pub http: Option<HttpConfig>,
     /// The elections that this node takes part in; never empty, names unique.
     pub elections: Vec<ElectionConfig>,
+}
+
+/// Where a node answers over HTTP what it is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
 }
 
 /// This node.

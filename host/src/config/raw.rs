@@ -18,7 +18,14 @@ section! {
         timings: Timings,
         policies: Policies,
         state_directory: String,
+        http: Http,
         elections: Vec<Election>,
+    }
+}
+
+section! {
+    Http, "the field `listen`" {
+        listen: String,
     }
 }
 

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, AsRawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conclave_core::record::{Attributes, PolicyVersion};
-use conclave_core::status::Phase;
+use conclave_core::status::{ElectionStatus, Phase};
 use conclave_core::view::Placement;
 use conclave_core::{
     Action, Core, ElectionName, Event, Exit, Now, OpId, Outcome, Request, Revision, SessionId,
@@ -34,6 +34,7 @@ use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
 use crate::daemon::stops::{Ask, Stops};
 use crate::daemon::stuck::{HANGS_AFTER, Stuck};
+use crate::http::{Board, ElectionSnapshot, Metrics, Snapshot};
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -119,6 +120,11 @@ pub(crate) struct Shell {
     pub(crate) unwatched: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) stuck: Stuck,
+    /// What others read of this node, where somebody may.
+    pub(crate) board: Option<Arc<Board>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The terms whose exclusive effects were last reported to be in place.
+    pub(crate) placed: BTreeMap<ElectionName, Token>,
 }
 
 impl Shell {
@@ -177,7 +183,11 @@ impl Shell {
                 warn!("told to stop twice: aborting");
                 return Ok((Ended::Aborted, self.memory, self.manifests));
             }
-            self.attached.page.beat(Reading::now());
+            let reading = Reading::now();
+            self.attached.page.beat(reading);
+            if let Some(board) = &self.board {
+                board.beat(reading);
+            }
             self.handle(events);
             self.check_guard();
             self.check_other_store();
@@ -193,8 +203,28 @@ impl Shell {
 
     fn handle(&mut self, events: Vec<Event>) {
         let now = self.clock.now();
+        let idle = events.is_empty();
         let actions = self.core.handle_all(now, events);
+        if !idle || !actions.is_empty() {
+            self.publish(now); // before a withdrawal begins, so that nobody is sent here any more
+        }
         self.act(actions);
+    }
+
+    /// Writes on the board what this node is doing now.
+    fn publish(&self, now: Now) {
+        let Some(board) = &self.board else { return };
+        let status = self.core.status(now);
+        let elections = status.elections.into_iter().map(|it| {
+            let placed = self.placed.get(&it.election).copied();
+            let ElectionStatus { election, phase, token, holder, fitness } = it;
+            (election, ElectionSnapshot { phase, token, holder, fitness, placed })
+        });
+        board.write(Snapshot {
+            session: status.session,
+            store_answers: !self.outage,
+            elections: elections.collect(),
+        });
     }
 
     /// A daemon whose guard does not watch over it gives everything up and ends.
@@ -296,6 +326,7 @@ impl Shell {
             }
             Err(error) => {
                 self.outage = true;
+                self.metrics.store_error(error.kind());
                 if let Some(held_back) = self.limiter.admit(error.kind(), now) {
                     warn!(error = phrase(&error), read, held_back, "the store did not answer");
                 }
@@ -340,6 +371,9 @@ impl Shell {
     }
 
     fn manifest_event(&mut self, event: ManifestEvent) -> Option<Event> {
+        if let Some((election, what)) = counted(&event) {
+            self.metrics.manifest(election, what);
+        }
         match event {
             ManifestEvent::Fitness { election, fitness } => {
                 let fitness = self.fitness.manifests(&election, fitness)?;
@@ -370,6 +404,9 @@ impl Shell {
                 Some(Event::Withdrawn { op, result })
             }
             ManifestEvent::Placed { election, token, .. } => {
+                self.placed.insert(election.clone(), token);
+                let now = self.clock.now();
+                self.publish(now);
                 info!(%election, %token, "leading: exclusive effects in place");
                 None
             }
@@ -463,7 +500,10 @@ impl Shell {
                 });
             }
             Action::StopCheck { op, election } => self.stop_check(op, &election),
-            Action::Notice(notice) => self.stuck.notice(&notice),
+            Action::Notice(notice) => {
+                self.metrics.notice(&notice);
+                self.stuck.notice(&notice);
+            }
             Action::Exit(exit) => {
                 self.ended = Some(match exit {
                     // A guard that comes back to life is to start another.
@@ -482,8 +522,14 @@ impl Shell {
         let place = "its client panicked".to_owned();
         let answer = move |result| Input::Reply { op, read, result };
         let promise = Promise::new(&self.inputs, answer(Err(StoreError::Closed { place })));
+        let beat = matches!(request, Request::Beat { .. }).then(|| Arc::clone(&self.metrics));
         tokio::spawn(async move {
-            promise.keep(answer(store.execute(request, timeout).await));
+            let sent = Instant::now();
+            let result = store.execute(request, timeout).await;
+            if let (Some(metrics), Ok(_)) = (beat, &result) {
+                metrics.beat(sent.elapsed());
+            }
+            promise.keep(answer(result));
         });
     }
 
@@ -538,5 +584,19 @@ impl Shell {
             };
             promise.keep(answer(stopped));
         });
+    }
+}
+
+/// What of the manifest loop's reports is counted, and as what.
+fn counted(event: &ManifestEvent) -> Option<(&ElectionName, &'static str)> {
+    match event {
+        ManifestEvent::Placed { election, .. } => Some((election, "placed")),
+        ManifestEvent::NotPlaced { election, .. } => Some((election, "not_placed")),
+        ManifestEvent::Replaced { election, .. } => Some((election, "replaced")),
+        ManifestEvent::Repaired { election, .. } => Some((election, "repaired")),
+        ManifestEvent::Alarm { election, .. } => Some((election, "alarm")),
+        ManifestEvent::Withdrawn { election, result: Ok(()), .. } => Some((election, "withdrawn")),
+        ManifestEvent::Withdrawn { election, .. } => Some((election, "not_withdrawn")),
+        ManifestEvent::Fitness { .. } | ManifestEvent::Sources { .. } => None,
     }
 }

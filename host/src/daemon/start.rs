@@ -36,9 +36,13 @@ use crate::daemon::shell::{Input, Shell};
 use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
 use crate::daemon::stuck::Stuck;
+use crate::http::{self, Board, Metrics};
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
 const COMPILE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A loop that has not come round for so many of its own beats hangs; each takes a fraction of a second.
+const MISSED_ROUNDS: u32 = 20;
 
 /// How long the last writes to disk get.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -206,7 +210,12 @@ impl Life {
         let settings = config.settings(instance(self.lineage.boot_id.clone(), past)?);
         let (core, first) = Core::new(settings, self.clock.now());
         let directory = config.state_directory.clone();
+        let metrics = Arc::new(Metrics::new());
+        let board = board(&config, &self.attached, &metrics);
         let shell = Shell {
+            board,
+            metrics,
+            placed: BTreeMap::new(),
             core,
             clock: self.clock,
             store,
@@ -233,6 +242,16 @@ impl Life {
         };
         Ok((shell, first))
     }
+}
+
+/// The board, where somebody may read it, and who answers from it.
+fn board(config: &Config, attached: &Attached, metrics: &Arc<Metrics>) -> Option<Arc<Board>> {
+    let http = config.http.as_ref()?;
+    let (cluster, node) = (config.cluster.clone(), config.node.name.clone());
+    let patience = attached.page.beat_period() * MISSED_ROUNDS;
+    let board = Arc::new(Board::new(cluster, node, attached.page, patience));
+    http::serve(http.listen, Arc::clone(&board), Arc::clone(metrics));
+    Some(board)
 }
 
 /// Runs the loop to its end, and gives the last writes a moment.

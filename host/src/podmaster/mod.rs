@@ -451,6 +451,7 @@ fn config(
         timings,
         policies: PoliciesConfig::default(),
         state_directory,
+        http: None,
         elections: vec![election],
     }
 }

@@ -397,3 +397,22 @@ fn a_bad_file_in_a_manifest_directory_is_warned_of() {
     );
     assert!(!warnings.contains("scheduler.yaml"), "{warnings}");
 }
+
+#[test]
+fn a_node_answers_on_this_machine_alone_unless_it_is_told_otherwise() {
+    let node = Node::new();
+    let listening = |section: &str| {
+        let text = with("state_directory: state\n", &format!("state_directory: state\n{section}"));
+        let http = node.config(&text).http.map(|http| http.listen.to_string());
+        let warned = node.warnings(&text).contains("can read names, labels, facts and roles there");
+        (http.unwrap_or_default(), warned)
+    };
+    for (section, listen, warned) in [
+        ("", "", false),
+        ("http: {}\n", "127.0.0.1:8437", false),
+        ("http: {listen: \"[::1]:80\"}\n", "[::1]:80", false),
+        ("http: {listen: \"0.0.0.0:8437\"}\n", "0.0.0.0:8437", true),
+    ] {
+        assert_eq!(listening(section), (listen.to_owned(), warned), "{section}");
+    }
+}

@@ -117,6 +117,11 @@ fn single_mistakes() {
         ),
         (
             "state_directory: state",
+            "http: {listen: localhost}",
+            "`localhost` is not an address and a port",
+        ),
+        (
+            "state_directory: state",
             "policies: {limits: {fuel: 0}}",
             "with fuel 0 no policy can answer",
         ),

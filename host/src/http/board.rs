@@ -1,0 +1,90 @@
+//! The board: the loop writes on it what this node is doing, and others read it without asking the loop.
+//!
+//! What is written may be old: a loop can hang. Therefore whoever reads takes the word "leading" only
+//! together with the session's deadline on the guard's page, by the clock of that moment (S8).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use conclave_core::record::Fitness;
+use conclave_core::status::Phase;
+use conclave_core::{ElectionName, NodeName, SessionId, Token};
+use conclave_guard::{Page, Reading};
+
+/// What the loop wrote last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    /// The session on which the terms below are held.
+    pub(crate) session: Option<SessionId>,
+    /// Whether the store answered when it was last asked.
+    pub(crate) store_answers: bool,
+    pub(crate) elections: BTreeMap<ElectionName, ElectionSnapshot>,
+}
+
+/// One election.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ElectionSnapshot {
+    pub(crate) phase: Phase,
+    pub(crate) token: Option<Token>,
+    pub(crate) holder: Option<(NodeName, Token)>,
+    /// `None` before it is known.
+    pub(crate) fitness: Option<Fitness>,
+    /// The term whose exclusive effects were last reported to be in place.
+    pub(crate) placed: Option<Token>,
+}
+
+/// See the module.
+pub(crate) struct Board {
+    pub(crate) cluster: String,
+    pub(crate) node: NodeName,
+    page: Page,
+    /// How long a loop may show nothing before it counts as hung.
+    patience: Duration,
+    latest: RwLock<Arc<Snapshot>>,
+    /// When the loop last came round, in nanoseconds of the boot clock.
+    round: AtomicU64,
+}
+
+impl Board {
+    pub(crate) fn new(cluster: String, node: NodeName, page: Page, patience: Duration) -> Self {
+        Board {
+            cluster,
+            node,
+            page,
+            patience,
+            latest: RwLock::default(),
+            round: AtomicU64::new(Reading::now().boot_ns),
+        }
+    }
+
+    /// The loop came round.
+    pub(crate) fn beat(&self, now: Reading) {
+        self.round.store(now.boot_ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn write(&self, snapshot: Snapshot) {
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    pub(crate) fn read(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For how long the session stands if no beat of it is confirmed any more; zero when its deadline
+    /// has passed, or when it is not the one that the snapshot is about.
+    pub(crate) fn valid_for(&self, snapshot: &Snapshot) -> Duration {
+        let now = Reading::now();
+        let session = self.page.session().filter(|session| session.stands(now));
+        let ours = session.filter(|session| Some(session.id) == snapshot.session);
+        ours.map_or(Duration::ZERO, |session| now.until(session.deadline))
+    }
+
+    /// How long ago the loop came round, if that is too long.
+    pub(crate) fn hung_for(&self) -> Option<Duration> {
+        let now = Reading::now().boot_ns;
+        let since = Duration::from_nanos(now.saturating_sub(self.round.load(Ordering::Relaxed)));
+        (since > self.patience).then_some(since)
+    }
+}
