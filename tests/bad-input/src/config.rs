@@ -64,7 +64,7 @@ fn refused(text: &str, errors: &ConfigErrors) {
 /// Each problem says something, and the place that it names is in the file.
 pub(crate) fn located<'a>(name: &str, text: &str, problems: impl IntoIterator<Item = &'a Problem>) {
     // Measured once: there may be a problem in every line.
-    let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+    let lines = crate::lines(text);
     let characters = text.chars().count();
     for problem in problems {
         assert!(!problem.message.trim().is_empty(), "{problem:?}");

@@ -78,3 +78,8 @@ pub fn corpus(target: Target) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     inputs.sort();
     inputs
 }
+
+/// How many lines a text has for YAML, to which more characters end one than to editors.
+fn lines(text: &str) -> usize {
+    text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count()
+}

@@ -5,7 +5,7 @@ use conclave_manifests::{InvalidManifest, Lookup, render, validate};
 /// Takes bytes for a manifest and for a template.
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let lines = text.lines().count() + 1;
+    let lines = crate::lines(&text);
     match validate(&text) {
         Ok(()) => {
             assert!(text.contains("apiVersion") || text.contains('\\') || text.contains('!'));
