@@ -40,7 +40,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], wrap: fn(T) -> Value) -> Value {
     if !is_object || bytes.len() > MAX_VALUE_BYTES {
         return Value::Garbage;
     }
-    serde_json::from_slice(bytes).map_or(Value::Garbage, wrap)
+    // In what it skips, serde would not mind bytes that are no text.
+    let Ok(text) = std::str::from_utf8(bytes) else { return Value::Garbage };
+    serde_json::from_str(text).map_or(Value::Garbage, wrap)
 }
 
 #[cfg(test)]
@@ -64,6 +66,7 @@ mod tests {
             b"[\"a note\", 7]",
             b"host-a",
             b"\xff\xfe",
+            b"{\"note\":\"a\",\"later\":\"\xff\"}",
             b"{\"note\":7}",
             b"{\"note\":\"a\"} trailing",
             too_long.as_bytes(),
