@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+mod decisions;
 pub mod demo;
 mod http;
 pub mod podmaster;

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod etcd;
 pub mod eventually;
 pub mod gateway;
+pub mod http;
 pub mod node;
 pub mod observer;
 pub mod outcome;

@@ -1,15 +1,14 @@
 //! What a node says of itself over HTTP: true within the deadline, whatever happens around it.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use conclave_tests::address::Loopback;
 use conclave_tests::cluster::{Cluster, Plan};
+use conclave_tests::http::ask;
 use conclave_tests::node::ELECTION;
 use conclave_tests::process::{Signal, send};
 use conclave_tests::proxy::Mode;
@@ -57,18 +56,6 @@ impl Answering {
             (self.get(node, path).ok()?.0 == status).then_some(())
         })
     }
-}
-
-/// Asks once, on a connection of its own.
-fn ask(at: SocketAddr, method: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer with a head")?;
-    let status = head.split(' ').nth(1).context("a status")?.parse()?;
-    Ok((status, body.to_owned()))
 }
 
 fn leader_path() -> String {

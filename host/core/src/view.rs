@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ElectionName, NodeName};
 use crate::record::{Attributes, Fitness};
 
 /// A node, as its own policy describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeView {
     /// Its name.
     pub name: NodeName,
@@ -21,7 +23,7 @@ pub struct NodeView {
 }
 
 /// A manifest of an election, as policies see it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ManifestView {
     /// Its name in the election: unique, stable.
     pub name: String,
@@ -32,7 +34,7 @@ pub struct ManifestView {
 }
 
 /// One candidate of an election.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CandidateView {
     /// Its name.
     pub name: NodeName,
@@ -51,7 +53,7 @@ pub struct CandidateView {
 }
 
 /// The node whose leader key stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IncumbentView {
     /// Its name.
     pub name: NodeName,
@@ -62,7 +64,7 @@ pub struct IncumbentView {
 }
 
 /// The newest term that ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PreviousView {
     /// Who held it.
     pub name: NodeName,
@@ -73,14 +75,14 @@ pub struct PreviousView {
 }
 
 /// A transfer that an operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TransferView {
     /// To whom; without a name, to the best other.
     pub to: Option<NodeName>,
 }
 
 /// Everything that a decision about one election may depend on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
     /// The election.
     pub election: ElectionName,
@@ -99,7 +101,7 @@ pub struct View {
 }
 
 /// A candidate's place in a ranking, or out of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ranked {
     /// The candidate.
     pub node: NodeName,
@@ -108,7 +110,7 @@ pub struct Ranked {
 }
 
 /// Who should lead: ordered candidates, best first, and the excluded ones.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Ranking {
     /// Best first.
     pub order: Vec<Ranked>,
@@ -117,7 +119,8 @@ pub struct Ranking {
 }
 
 /// A node's part in one election.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It holds the term and says so itself.
     Leader,
@@ -126,7 +129,7 @@ pub enum Role {
 }
 
 /// The answer for one manifest on one node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Placement {
     /// The manifest's name.
     pub manifest: String,

@@ -37,6 +37,17 @@ impl Item {
     }
 }
 
+/// Compares lines that were expected with lines that were found, each with a remark that is shown and
+/// not compared.
+pub fn difference(
+    expected: &[String],
+    found: impl IntoIterator<Item = (String, String)>,
+) -> Vec<Line> {
+    let found = found.into_iter().map(|(line, remark)| self::Item::new(line, &remark));
+    let found: Vec<self::Item> = found.collect();
+    diff(expected, &found)
+}
+
 /// Compares what was expected with what was found, by a longest common subsequence.
 pub(crate) fn diff(expected: &[String], found: &[Item]) -> Vec<Line> {
     // common[i][j]: how many lines expected[i..] and found[j..] have in common.

@@ -49,7 +49,7 @@ use std::path::Path;
 
 pub use bench::{Benchmark, Cost, Figures, Measured, bench};
 pub use case::{Case, Expectation, Expected, Question};
-pub use diff::{Line, Side};
+pub use diff::{Line, Side, difference};
 pub use report::{At, CaseReport, Failure, Report, SuiteReport, thousands};
 pub use run::{Options, Tester, load};
 pub use suite::{PolicySource, Suite, find};

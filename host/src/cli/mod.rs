@@ -81,6 +81,8 @@ pub enum Command {
     Resume(Pause),
     /// Show an election's terms: who led, how long, why it ended, and how long nobody led
     History(History),
+    /// Say why this node holds an election, why the others do not, and what would have to change
+    Explain(History),
     /// Show the nodes, what they hold, and whether they are cordoned
     Nodes(Status),
     /// Show what changes, as it changes
@@ -187,6 +189,32 @@ pub enum PolicyCommand {
     /// labels and a fact. Exit status: 0 everything was measured; 1 a call gave no usable answer;
     /// 2 the call is wrong, or the policy cannot be loaded.
     Bench(PolicyBench),
+    /// Ask a policy what another was asked, and show where it decides otherwise
+    ///
+    /// Every node keeps a log of its policies' decisions in its state directory. Reasons are shown and
+    /// not compared, for they decide nothing. Exit status: 0 it decides everything in the same way; 1
+    /// something otherwise; 2 the call is wrong, or log or policy cannot be read.
+    Replay(Replay),
+}
+
+/// What to ask again, and whom.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Replay {
+    /// A node's state directory, or a file of its decision log
+    #[arg(value_name = "LOG")]
+    pub log: PathBuf,
+    /// The policy to ask: a component, or a built-in one
+    #[arg(long, value_name = "FILE")]
+    pub policy: String,
+    /// Its configuration, in YAML, instead of the one that each decision was made with
+    #[arg(long, value_name = "YAML")]
+    pub config: Option<String>,
+    /// Only decisions about this election
+    #[arg(long, value_name = "ELECTION")]
+    pub election: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// What to measure of a policy.

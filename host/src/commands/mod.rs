@@ -34,6 +34,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         }
         Command::Policy(PolicyCommand::Test(test)) => policy::test::test(&test),
         Command::Policy(PolicyCommand::Bench(wanted)) => policy::bench::bench(&wanted),
+        Command::Policy(PolicyCommand::Replay(wanted)) => policy::replay::replay(&wanted),
         Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
         Command::Transfer(wanted) => operate::transfer::transfer(&wanted),
@@ -44,6 +45,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Pause(wanted) => operate::pause::pause(&wanted),
         Command::Resume(wanted) => operate::pause::resume(&wanted),
         Command::History(wanted) => operate::history::history(&wanted),
+        Command::Explain(wanted) => operate::explain::explain(&wanted),
         Command::Nodes(wanted) => operate::nodes::nodes(&wanted),
         Command::Watch(wanted) => operate::watch::watch(&wanted),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),

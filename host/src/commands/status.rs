@@ -165,7 +165,7 @@ fn election_report(
     let holder = listing.holder(election);
     let age = holder.as_ref().and_then(age_ms);
     let view = listing.view(election, me, age.unwrap_or(0));
-    let ranking = policies.binding(election).map(|binding| binding.rank(&view));
+    let ranking = policies.binding(election).map(|binding| binding.rank(&view).result);
     let (ranking, failure) = match ranking {
         None => (None, None),
         Some(Ok(ranking)) => (Some(ranking), None),

@@ -10,8 +10,8 @@ use conclave_yaml::{Part, Path, Resolver};
 use super::manifests::{self, Files};
 use super::resolve::{plain_name, unknown_policy};
 use super::{
-    DEFAULT_POLICY, ElectionConfig, ElectionPlaces, OnPolicyFailure, Place, StoreConfig, checks,
-    raw, timings,
+    DEFAULT_POLICY, ElectionConfig, ElectionPlaces, OnPolicyFailure, Place, ShadowConfig,
+    StoreConfig, checks, raw, timings,
 };
 
 /// How long a kubelet may take to notice that a manifest has gone.
@@ -94,12 +94,14 @@ fn election(
     }
     let on_policy_failure =
         written.on_policy_failure.unwrap_or_else(|| OnPolicyFailure::of_policy(&policy));
+    let shadow = written.shadow.and_then(|it| shadow(r, it, &path.key("shadow"), policies));
     let config = ElectionConfig {
         name: ElectionName::new(name),
         policy,
         places: places(r, path, &policy_config),
         policy_config,
         on_policy_failure,
+        shadow,
         manifests,
         manifest_directory,
         fitness,
@@ -111,6 +113,22 @@ fn election(
     };
     warn_of_overlap(r, path, &config);
     Some(config)
+}
+
+fn shadow(
+    r: &mut Resolver<'_>,
+    written: raw::Shadow,
+    path: &Path,
+    policies: &[String],
+) -> Option<ShadowConfig> {
+    const HELP: &str = "name the policy that is asked the same, and decides nothing";
+    let policy = r.required(path, "policy", written.policy, HELP)?;
+    if !policies.contains(&policy) {
+        let (message, help) = unknown_policy(&policy, policies);
+        r.wrong(&path.key("policy"), message, help);
+    }
+    let policy_config = policy_config(r, written.policy_config, &path.key("policy_config"));
+    Some(ShadowConfig { policy, policy_config })
 }
 
 /// What the policy is configured with: an object, whatever was written.

@@ -218,6 +218,8 @@ pub struct ElectionConfig {
     pub policy_config: serde_json::Value,
     /// What decides while the policy fails.
     pub on_policy_failure: OnPolicyFailure,
+    /// A policy that is asked the same, and decides nothing.
+    pub shadow: Option<ShadowConfig>,
     /// The manifests that are named one by one; names unique in the election.
     pub manifests: Vec<ManifestConfig>,
     /// A directory of manifests that the policy places one by one.
@@ -236,6 +238,15 @@ pub struct ElectionConfig {
     pub on_stuck: Option<Vec<String>>,
     /// Where this stands.
     pub places: ElectionPlaces,
+}
+
+/// A policy that runs beside the one that decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShadowConfig {
+    /// Its name.
+    pub policy: String,
+    /// What it is configured with: a JSON object.
+    pub policy_config: serde_json::Value,
 }
 
 /// A manifest that follows the leader, or runs everywhere.

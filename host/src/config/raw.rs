@@ -105,11 +105,19 @@ section! {
 }
 
 section! {
+    Shadow, "the fields `policy` and `policy_config`" {
+        policy: String,
+        policy_config: serde_json::Value,
+    }
+}
+
+section! {
     Election, "an election: the fields `name`, `policy`, `manifests` and so on" {
         name: String,
         policy: String,
         policy_config: serde_json::Value,
         on_policy_failure: OnPolicyFailure,
+        shadow: Shadow,
         manifests: Vec<Manifest>,
         manifest_directory: Directory,
         fitness: Vec<FitnessCheck>,

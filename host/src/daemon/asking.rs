@@ -8,10 +8,12 @@ use conclave_core::{ElectionName, Event, OpId, Token};
 use tracing::{error, info};
 
 use crate::config::OnPolicyFailure;
+use crate::daemon::binding::Binding;
 use crate::daemon::placing::{Ahead, Question, Wish};
-use crate::daemon::policies::{Binding, PolicySet, node_view};
+use crate::daemon::policies::{PolicySet, node_view};
 use crate::daemon::promise::Promise;
 use crate::daemon::shell::{Input, Shell};
+use crate::decisions::{self, Answer};
 
 /// A policy that failed is asked again after this, even if nothing changed: it may have been slow.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -29,7 +31,7 @@ const PANICKED: &str = "the policy host panicked";
 impl Shell {
     /// Takes policies in: they may describe and place differently.
     pub(super) fn take_policies(&mut self, policies: PolicySet) {
-        self.policies = policies;
+        self.policies = policies.recorded_by(&self.recorder);
         let elections: Vec<_> = self.config.elections.iter().map(|e| e.name.clone()).collect();
         for election in elections {
             self.ask_anew(&election);
@@ -49,7 +51,11 @@ impl Shell {
         let answer = move |result| Input::Core(Event::Ranked { op, result });
         let promise = Promise::new(&self.inputs, answer(Err(PANICKED.to_owned())));
         match self.policies.binding(&view.election) {
-            Some(binding) => binding.ask(move |policy| promise.keep(answer(policy.rank(&view)))),
+            Some(binding) => binding.ask(move |policy| {
+                let keep = |result| promise.keep(answer(result));
+                let question = || decisions::Question::Rank { view: view.clone() };
+                policy.hand_on(policy.rank(&view), keep, question, Answer::Ranking);
+            }),
             None => promise.keep(answer(Err("no policy is loaded yet".to_owned()))),
         }
     }
@@ -64,7 +70,14 @@ impl Shell {
         let (node, policy, election) = (self.node_view(), binding.version(), election.clone());
         let answer = move |facts| Input::Described { election, number, facts, policy };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
-        binding.ask(move |policy| promise.keep(answer(policy.describe(&node, &manifests))));
+        binding.ask(move |policy| {
+            let asked = policy.describe(&node, &manifests);
+            let question = || decisions::Question::Describe {
+                node: node.clone(),
+                manifests: manifests.clone(),
+            };
+            policy.hand_on(asked, |facts| promise.keep(answer(facts)), question, Answer::Facts);
+        });
     }
 
     pub(super) fn described(
@@ -112,7 +125,7 @@ impl Shell {
         let answer = move |result| Input::Rehearsed { election, number, result };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
         binding.ask(move |policy| {
-            promise.keep(answer(policy.place(&view, &node, Role::Leader, &manifests)));
+            promise.keep(answer(policy.place(&view, &node, Role::Leader, &manifests).result));
         });
     }
 
@@ -167,7 +180,7 @@ impl Shell {
         // Nobody waits for this answer: where the term begins without it, the policy is asked then.
         binding.ask(move |policy| {
             let Question { number, role, manifests } = question;
-            if let Ok(placements) = policy.place(&view, &node, role, &manifests) {
+            if let Ok(placements) = policy.place(&view, &node, role, &manifests).result {
                 let ahead = Ahead { token, view, placements };
                 let _ = inputs.send(Input::PlacedAhead { election, number, ahead });
             }
@@ -184,7 +197,10 @@ impl Shell {
         let answer = move |result| Input::Placed { election, number, result };
         let promise = Promise::new(&self.inputs, answer.clone()(Err(PANICKED.to_owned())));
         binding.ask(move |policy| {
-            promise.keep(answer(policy.place(&view, &node, role, &manifests)));
+            let asked = policy.place(&view, &node, role, &manifests);
+            let keep = |result| promise.keep(answer(result));
+            let question = move || decisions::Question::Place { view, node, role, manifests };
+            policy.hand_on(asked, keep, question, Answer::Placements);
         });
     }
 

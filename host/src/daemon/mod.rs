@@ -14,6 +14,7 @@
 
 mod adoption;
 mod asking;
+mod binding;
 mod cleaning;
 mod fitness;
 mod gate;
@@ -27,13 +28,16 @@ mod plugins;
 mod policies;
 mod promise;
 mod refusals;
+mod shadow;
 mod shell;
 mod start;
 mod stops;
 pub mod stores;
 mod stuck;
 
+pub use binding::Binding;
 pub(crate) use cleaning::withdraw_left;
 pub use conclave_policy::BUILT_IN;
-pub use policies::{Binding, PolicySet};
+pub use policies::PolicySet;
+pub(crate) use shadow::answer;
 pub use start::{Ended, StartError, run};

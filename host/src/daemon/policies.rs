@@ -1,128 +1,21 @@
-//! The policies of this node's elections: loaded, checked against the configuration, asked.
-//!
-//! Every question here blocks and runs beside the loop. An error is a phrase: what follows from
-//! it is the core's to decide. A policy is asked a few questions at a time, so that a slow one that
-//! many elections use takes neither the sandbox's places nor the runtime's threads from others.
+//! The policies of this node's elections: loaded, and checked against the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::ElectionName;
-use conclave_core::record::{Attributes, PolicyVersion};
-use conclave_core::view::{ManifestView, NodeView, Placement, Ranking, Role, View};
-use conclave_policy::{Cause, Digest, Directory, Limits, LoadError, Policy, PolicyHost, Wanted};
+use conclave_core::view::NodeView;
+use conclave_policy::{Cause, Directory, Limits, LoadError, Policy, PolicyHost, Wanted};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{
-    Config, ConfigErrors, ElectionConfig, Occasion, OnPolicyFailure, PolicyLimits, Problem,
-};
+use crate::config::{Config, ConfigErrors, ElectionConfig, Occasion, PolicyLimits, Problem};
+use crate::daemon::binding::{Binding, Recorder, at_once};
 use crate::daemon::phrase::phrase;
-use crate::daemon::refusals::{ATTEMPTS, refused, unrenderable};
-
-/// How many questions a policy is asked at once: half of the sandbox's places, so that the other
-/// half is there for others.
-fn at_once() -> usize {
-    (Limits::default().concurrent / 2).max(1) as usize
-}
-
-/// An election's policy with its configuration.
-#[derive(Clone, Debug)]
-pub struct Binding {
-    policy: Result<Policy, Arc<str>>,
-    /// The policy's, whichever election asks.
-    turns: Arc<Semaphore>,
-    election: ElectionName,
-    config: Arc<str>,
-    version: PolicyVersion,
-    on_failure: OnPolicyFailure,
-}
-
-impl Binding {
-    fn new(
-        election: &ElectionConfig,
-        policy: Result<Policy, Arc<str>>,
-        turns: Arc<Semaphore>,
-    ) -> Self {
-        let config = election.policy_config.to_string();
-        let component = policy.as_ref().map(|p| p.digest().to_string()).unwrap_or_default();
-        Binding {
-            version: PolicyVersion {
-                name: election.policy.clone(),
-                component,
-                config: Digest::of(config.as_bytes()).to_string(),
-                fallback: false,
-            },
-            election: election.name.clone(),
-            policy,
-            turns,
-            config: config.into(),
-            on_failure: election.on_policy_failure,
-        }
-    }
-
-    /// What decides: nodes whose versions differ may decide differently.
-    pub fn version(&self) -> PolicyVersion {
-        self.version.clone()
-    }
-
-    /// What decides while the policy fails.
-    pub fn on_failure(&self) -> OnPolicyFailure {
-        self.on_failure
-    }
-
-    /// Asks something, in the policy's turn and beside the caller. Needs a tokio runtime.
-    pub fn ask(self, question: impl FnOnce(&Binding) + Send + 'static) {
-        tokio::spawn(async move {
-            // Nobody closes it; and a question without a turn would only be asked sooner.
-            let turn = Arc::clone(&self.turns).acquire_owned().await;
-            tokio::task::spawn_blocking(move || {
-                question(&self);
-                drop(turn);
-            });
-        });
-    }
-
-    fn policy(&self) -> Result<&Policy, String> {
-        self.policy.as_ref().map_err(|reason| reason.to_string())
-    }
-
-    /// Who should lead.
-    pub fn rank(&self, view: &View) -> Result<Ranking, String> {
-        let ranks = self.policy()?.rank(view, &self.config).map_err(|error| phrase(&error))?.value;
-        Ok(ranks.ranking)
-    }
-
-    /// What this node brings.
-    pub fn describe(
-        &self,
-        node: &NodeView,
-        manifests: &[ManifestView],
-    ) -> Result<Attributes, String> {
-        let described = self.policy()?.describe(&self.election, node, manifests, &self.config);
-        Ok(described.map_err(|error| phrase(&error))?.value)
-    }
-
-    /// What runs on this node in a role.
-    pub fn place(
-        &self,
-        view: &View,
-        node: &NodeView,
-        role: Role,
-        manifests: &[ManifestView],
-    ) -> Result<Vec<Placement>, String> {
-        let placed = self.policy()?.place(view, node, role, manifests, &self.config);
-        Ok(placed.map_err(|error| phrase(&error))?.value)
-    }
-
-    /// What runs where no policy can be asked: exclusive manifests on the leader, the others
-    /// everywhere.
-    pub fn builtin_place(role: Role, manifests: &[ManifestView]) -> Vec<Placement> {
-        conclave_policy::builtin::place(role, manifests)
-    }
-}
+use crate::daemon::refusals::{ATTEMPTS, patiently, refused, unrenderable};
+use crate::daemon::shadow::Shadow;
 
 /// The bindings of all elections.
 #[derive(Clone, Debug, Default)]
@@ -163,7 +56,7 @@ impl PolicySet {
 
     /// Why an election's policy cannot be asked, if there is one that cannot.
     pub fn failure(&self) -> Option<&str> {
-        self.0.values().find_map(|binding| binding.policy.as_ref().err()).map(AsRef::as_ref)
+        self.0.values().find_map(Binding::failure)
     }
 
     /// Every election's policy fails for this reason.
@@ -195,11 +88,11 @@ impl PolicySet {
         };
         let (mut set, mut changed, mut unusable) = (self.clone(), false, BTreeMap::new());
         for (election, bound) in bind(config, &directory) {
-            let before = set.0.get(&election.name).map(Binding::version);
+            let before = set.0.get(&election.name).map(Binding::components);
             match bound {
                 _ if gone.contains(&election.policy) => {}
-                Ok(binding) if before.as_ref() != Some(&binding.version) => {
-                    let (policy, digest) = (&election.policy, &binding.version.component);
+                Ok(binding) if before.as_ref() != Some(&binding.components()) => {
+                    let (policy, digest) = (&election.policy, binding.version().component);
                     info!(election = %election.name, policy, digest, "a policy is taken in");
                     set.0.insert(election.name.clone(), binding);
                     changed = true;
@@ -211,6 +104,12 @@ impl PolicySet {
             }
         }
         (changed.then_some(set), unusable)
+    }
+
+    /// Has the decisions of all policies written to a log.
+    pub(super) fn recorded_by(mut self, recorder: &Recorder) -> Self {
+        self.0.values_mut().for_each(|binding| binding.record_to(recorder));
+        self
     }
 
     /// An election's policy.
@@ -240,7 +139,7 @@ fn load(config: &Config, occasion: Occasion) -> Result<PolicySet, ConfigErrors> 
         match bound {
             Ok(binding) => {
                 // A source that is damaged later speaks against no policy.
-                if let (Occasion::Start, Ok(policy)) = (occasion, &binding.policy) {
+                if let (Occasion::Start, Some(policy)) = (occasion, binding.policy()) {
                     problems.extend(unrenderable(election, policy, &node));
                 }
                 bindings.insert(election.name.clone(), binding);
@@ -287,9 +186,36 @@ fn bind<'a>(
         }
         let turns = turns.entry(policy.name().to_owned());
         let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(at_once())));
-        Ok(Binding::new(election, Ok(policy.clone()), Arc::clone(turns)))
+        let binding = Binding::new(election, Ok(policy.clone()), Arc::clone(turns));
+        Ok(match shadow(election, directory) {
+            Some(shadow) => binding.shadowed_by(shadow),
+            None => binding,
+        })
     };
     config.elections.iter().map(|election| (election, bind(election))).collect()
+}
+
+/// The policy in an election's shadow. One that cannot be used is told of, and costs nothing else.
+fn shadow(election: &ElectionConfig, directory: &Directory) -> Option<Shadow> {
+    let wanted = election.shadow.as_ref()?;
+    let tell = |reason: String| {
+        let (election, shadow) = (&election.name, &wanted.policy);
+        warn!(%election, shadow, reason, "the shadow cannot be asked");
+    };
+    let policy = directory.get(&wanted.policy).map_err(|error| tell(phrase(&error))).ok()?;
+    let config = wanted.policy_config.to_string();
+    match patiently(|| policy.validate(&election.name, &config)) {
+        Ok(Some(said)) if !said.value.is_empty() => {
+            let said = said.value.iter().map(|it| format!("{}: {}", it.path, it.message));
+            tell(said.collect::<Vec<_>>().join("; "));
+            None
+        }
+        Ok(_) => Some(Shadow::new(policy.clone(), config)),
+        Err(error) => {
+            tell(phrase(&error));
+            None
+        }
+    }
 }
 
 /// The sandbox in which all policies of a node run, with the compiled ones in the state directory.
@@ -304,7 +230,9 @@ pub(super) fn open_host(config: &Config) -> Result<PolicyHost, ConfigErrors> {
 
 fn read_directory(config: &Config, host: &PolicyHost) -> Result<Directory, ConfigErrors> {
     let fail = |text: String| ConfigErrors::from(Problem::new(None, text));
-    let wanted: BTreeSet<String> = config.elections.iter().map(|e| e.policy.clone()).collect();
+    let shadows = config.elections.iter().filter_map(|election| election.shadow.as_ref());
+    let deciding = config.elections.iter().map(|election| election.policy.clone());
+    let wanted: BTreeSet<String> = deciding.chain(shadows.map(|it| it.policy.clone())).collect();
     let read = || {
         host.load_directory(config.policies.directory.as_deref(), Wanted::Only(&wanted))
             .map_err(|error| fail(phrase(&error)))
@@ -347,42 +275,7 @@ fn ran_out_of_time(error: &LoadError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
-
-    use tokio::sync::oneshot;
-
     use super::*;
-
-    fn binding() -> Binding {
-        Binding {
-            policy: Err("none is needed".into()),
-            turns: Arc::new(Semaphore::new(at_once())),
-            election: "e".into(),
-            config: "{}".into(),
-            version: PolicyVersion::default(),
-            on_failure: OnPolicyFailure::Builtin,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_policy_that_takes_its_time_leaves_others_theirs() {
-        let (slow, quick) = (binding(), binding());
-        let (go_on, held_up) = mpsc::channel::<()>();
-        let held_up = Arc::new(Mutex::new(held_up));
-        // More than the runtime has threads for.
-        for _ in 0..1_000 {
-            let held_up = Arc::clone(&held_up);
-            slow.clone().ask(move |_| {
-                // It ends when the test does.
-                let _ = held_up.lock().map(|held_up| held_up.recv());
-            });
-        }
-        let (tell, told) = oneshot::channel();
-        quick.ask(move |_| tell.send(()).expect("the test waits"));
-        let answer = tokio::time::timeout(Duration::from_secs(60), told).await;
-        answer.expect("an answer while the other policy takes its time").expect("an answer");
-        drop(go_on);
-    }
 
     #[test]
     fn what_counts_as_built_in_is_what_is() {

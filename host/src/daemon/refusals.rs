@@ -17,7 +17,9 @@ pub(super) const ATTEMPTS: usize = 10;
 
 /// Asks again when a call ran out of time, and gives up without an answer: a machine that is busy
 /// for a moment makes no configuration wrong. Runaway policies are stopped by their fuel.
-fn patiently<T>(ask: impl Fn() -> Result<T, PolicyError>) -> Result<Option<T>, PolicyError> {
+pub(super) fn patiently<T>(
+    ask: impl Fn() -> Result<T, PolicyError>,
+) -> Result<Option<T>, PolicyError> {
     for _ in 0..ATTEMPTS {
         match ask() {
             Err(error) if matches!(*error.cause, Cause::Deadline { .. }) => {

@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 use crate::check::{self, Report, check_stopped};
 use crate::config::Config;
 use crate::daemon::asking::Failing;
+use crate::daemon::binding::Recorder;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
@@ -123,6 +124,7 @@ pub(crate) struct Shell {
     /// What others read of this node, where somebody may.
     pub(crate) board: Option<Arc<Board>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
     /// The terms whose exclusive effects were last reported to be in place.
     pub(crate) placed: BTreeMap<ElectionName, Token>,
 }

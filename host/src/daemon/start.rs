@@ -24,6 +24,7 @@ use tracing::{error, warn};
 use crate::check;
 use crate::config::{Config, ConfigErrors, ElectionConfig, Instance, Occasion};
 use crate::daemon::adoption::{Adopted, adopt};
+use crate::daemon::binding::Recorder;
 use crate::daemon::cleaning::clean_up;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::gate::PageGate;
@@ -36,6 +37,7 @@ use crate::daemon::shell::{Input, Shell};
 use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
 use crate::daemon::stuck::Stuck;
+use crate::decisions::DecisionLog;
 use crate::http::{self, Board, Metrics};
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
@@ -212,9 +214,14 @@ impl Life {
         let directory = config.state_directory.clone();
         let metrics = Arc::new(Metrics::new());
         let board = board(&config, &self.attached, &metrics);
+        let log = DecisionLog::start(&config.state_directory);
+        let node = config.node.name.clone();
+        let recorder = Recorder { log, metrics: Arc::clone(&metrics), node };
+        let policies = self.policies.recorded_by(&recorder);
         let shell = Shell {
             board,
             metrics,
+            recorder,
             placed: BTreeMap::new(),
             core,
             clock: self.clock,
@@ -226,7 +233,7 @@ impl Life {
             fitness: fitness(&config),
             _checks: start_checks(&config, &self.inputs),
             places: Places::default(),
-            policies: self.policies,
+            policies,
             failing: BTreeMap::new(),
             asking_again: BTreeSet::new(),
             limiter: Limiter::default(),

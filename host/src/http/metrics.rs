@@ -55,6 +55,15 @@ pub(crate) struct Metrics {
     store_errors: Family<OfKind, Counter>,
     beats: Histogram,
     manifest_events: Family<OfEvent, Counter>,
+    shadow_decisions: Family<OfDecision, Counter>,
+}
+
+/// Which decision, and how the shadow's compares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfDecision {
+    election: String,
+    function: &'static str,
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -69,7 +78,19 @@ impl Metrics {
             // From a quarter of a millisecond, an idle disk's, to 8 s, a lost one's.
             beats: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             manifest_events: Family::default(),
+            shadow_decisions: Family::default(),
         }
+    }
+
+    /// A shadow was asked what its election's policy decided.
+    pub(crate) fn shadow(
+        &self,
+        election: &conclave_core::ElectionName,
+        function: &'static str,
+        outcome: &'static str,
+    ) {
+        let label = OfDecision { election: election.to_string(), function, outcome };
+        self.shadow_decisions.get_or_create(&label).inc();
     }
 
     /// The core told something.
@@ -148,6 +169,11 @@ impl Metrics {
             "manifest_events",
             "What happened to manifests: placed, not_placed, replaced, repaired, alarm, withdrawn, not_withdrawn",
             self.manifest_events.clone(),
+        );
+        registry.register(
+            "shadow_decisions",
+            "What shadow policies were asked: same, different, failed, or skipped where they are behind",
+            self.shadow_decisions.clone(),
         );
         registry.register_collector(Box::new(Now(std::sync::Arc::clone(board))));
         let mut out = String::new();

@@ -428,6 +428,7 @@ fn config(
         name: ElectionName::new(key),
         policy: DEFAULT_POLICY.to_owned(),
         policy_config: serde_json::Value::Object(serde_json::Map::new()),
+        shadow: None,
         on_policy_failure: OnPolicyFailure::Builtin,
         manifests: vec![manifest],
         manifest_directory: None,

@@ -2,6 +2,7 @@
 //! it. Each command waits for what comes of it and says what happened.
 
 pub(super) mod cordon;
+pub(super) mod explain;
 pub(super) mod history;
 pub(super) mod nodes;
 pub(super) mod pause;

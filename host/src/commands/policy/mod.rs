@@ -5,6 +5,7 @@ pub(super) mod build;
 pub(super) mod inspect;
 mod junit;
 pub(super) mod new;
+pub(super) mod replay;
 pub(super) mod test;
 
 use std::path::PathBuf;
