@@ -9,4 +9,5 @@ mod decisions;
 pub mod demo;
 mod http;
 pub mod podmaster;
+mod simulate;
 mod terminal;

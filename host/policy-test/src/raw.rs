@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
 use conclave_yaml::{Span, section};
+
+pub(super) use conclave_yaml::NameOr;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -121,37 +122,6 @@ section! {
         has_facts: BTreeMap<String, String>,
         problems: BTreeMap<String, String>,
         refused: String,
-    }
-}
-
-/// Something that a name alone says, or a mapping.
-#[derive(Debug)]
-pub(super) enum NameOr<T> {
-    Name(String),
-    Full(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
-            type Value = NameOr<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name, or a mapping that has it as `name`")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(NameOr::Name(name.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(NameOr::Full)
-            }
-        }
-
-        deserializer.deserialize_any(Either(PhantomData))
     }
 }
 

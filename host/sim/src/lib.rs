@@ -37,7 +37,7 @@ pub mod world;
 
 pub use coverage::Coverage;
 pub use faults::Fault;
-pub use policy::PolicyMode;
+pub use policy::{Policy, PolicyMode};
 pub use random::Random;
 pub use schedule::{Played, Schedule};
 pub use store::ModelStore;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use conclave_core::record::{Attributes, PolicyVersion};
+use conclave_core::record::PolicyVersion;
 use conclave_core::{
     Adoption, Core, ElectionName, Event, Exit, NodeName, Nonce, OpId, Past, Revision, SessionId,
     Settings, Time, Token,
@@ -223,7 +223,7 @@ impl World {
             nonce: Nonce::new(format!("{}-{}", node.name, node.life)),
             boot_id: String::new(),
             addresses: Vec::new(),
-            labels: Attributes::new(),
+            labels: self.settings.labels.get(n).cloned().unwrap_or_default(),
             version: String::new(),
             timings: self.settings.timings.clone(),
             elections: self

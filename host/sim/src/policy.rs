@@ -1,10 +1,24 @@
 //! What the nodes' policies answer: sense, nonsense, late, or nothing.
 
+use std::fmt;
+
 use conclave_core::record::Attributes;
 use conclave_core::view::{Ranked, Ranking, View};
-use conclave_core::{Event, NodeName, OpId};
+use conclave_core::{ElectionName, Event, NodeName, OpId};
 
 use crate::world::{Happening, World};
+
+/// A policy from outside, which answers as a daemon's would: the same question, the same answer.
+pub trait Policy: fmt::Debug + Send + Sync {
+    /// What a node brings to an election.
+    fn describe(&self, election: &ElectionName, node: &NodeName) -> Attributes;
+
+    /// Who should lead.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn rank(&self, view: &View) -> Result<Ranking, String>;
+}
 
 /// How a node's policy answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +42,21 @@ impl World {
     pub(crate) fn describe(&mut self, n: usize) {
         for e in 0..self.elections.len() {
             let election = self.elections[e].clone();
-            let (facts, policy) = (Attributes::new(), self.nodes[n].policy_version.clone());
+            let policy = self.nodes[n].policy_version.clone();
+            let facts = match &self.settings.policy {
+                Some(asked) => asked.describe(&election, &self.nodes[n].name),
+                None => Attributes::new(),
+            };
             self.deliver(n, Event::Described { election, facts, policy });
         }
     }
 
     pub(crate) fn ask_policy(&mut self, n: usize, op: OpId, view: &View) {
         let mut after = 20 + self.random.below(100);
+        if let Some(asked) = &self.settings.policy {
+            let event = Event::Ranked { op, result: asked.rank(view) };
+            return self.schedule(n, after, Happening::Deliver(Box::new(event)));
+        }
         if matches!(self.nodes[n].policy, PolicyMode::Fail | PolicyMode::Hang | PolicyMode::Slow) {
             self.policy_failed = Some(self.now);
         }

@@ -5,9 +5,10 @@
 //! from the moment a worker puts them there to the moment a worker or the guard removes them.
 //! What the outside sees goes to the judge (`checker.rs`), which ends the run with the seed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_core::record::Fitness;
+use conclave_core::record::{Attributes, Fitness};
 use conclave_core::status::Phase;
 use conclave_core::{
     ElectionName, ElectionSettings, Event, Exit, NodeName, OpId, Outcome, Request, Revision,
@@ -21,7 +22,7 @@ use crate::digest::Fold;
 use crate::names;
 use crate::network::{Held, StoreState};
 use crate::node::SimNode;
-use crate::policy::PolicyMode;
+use crate::policy::{Policy, PolicyMode};
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::store::ModelStore;
@@ -41,6 +42,10 @@ pub struct WorldSettings {
     pub stale_after: Duration,
     /// Whom the policy prefers, if anybody; otherwise it answers as the built-in ranking does.
     pub prefer: Option<NodeName>,
+    /// A policy from outside, which answers in place of that.
+    pub policy: Option<Arc<dyn Policy>>,
+    /// The nodes' labels, as far as they have some.
+    pub labels: Vec<Attributes>,
     /// Whether everything that happens is written to standard error, for replays.
     pub trace: bool,
 }
@@ -57,6 +62,8 @@ impl WorldSettings {
             timings,
             stale_after: Duration::from_secs(10),
             prefer: None,
+            policy: None,
+            labels: Vec::new(),
             trace: false,
         }
     }
@@ -182,6 +189,14 @@ impl World {
     /// Simulated time so far.
     pub fn elapsed(&self) -> Duration {
         Duration::from_micros(self.now - BEGIN)
+    }
+
+    /// What was recorded, with the simulated time at which it was.
+    pub fn recorded(&self) -> impl Iterator<Item = (Duration, &ElectionName, &NodeName, bool)> {
+        let since = |at: u64| Duration::from_micros(at.saturating_sub(BEGIN));
+        self.record
+            .iter()
+            .map(move |(at, election, node, there)| (since(*at), election, node, *there))
     }
 
     /// Runs for a span of simulated time.

@@ -90,6 +90,12 @@ pub enum Command {
     /// Look at a policy, and test it
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// Play a story with the real core and real policies on simulated time, and show who led when
+    ///
+    /// A scenario names nodes, policies to compare, and what happens: steps at their times, or failures at
+    /// random. Every policy meets the same story; the same seed gives the same result. A judge watches all
+    /// along: two leaders would end the play.
+    Simulate(Simulate),
     /// Withdraw what a dead node left in place: before the kubelet starts, or after the node ended
     ///
     /// Withdraws by the ledger in the state directory every exclusive manifest and role file that
@@ -195,6 +201,23 @@ pub enum PolicyCommand {
     /// not compared, for they decide nothing. Exit status: 0 it decides everything in the same way; 1
     /// something otherwise; 2 the call is wrong, or log or policy cannot be read.
     Replay(Replay),
+}
+
+/// What to play, and how to show it.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Simulate {
+    /// The scenario; examples/simulate has some
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: PathBuf,
+    /// The seed, instead of the scenario's
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Draw it into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// What to ask again, and whom.

@@ -6,6 +6,7 @@ mod cluster;
 mod operate;
 mod policy;
 mod run;
+mod simulate;
 mod status;
 mod upgrade;
 
@@ -35,6 +36,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Policy(PolicyCommand::Test(test)) => policy::test::test(&test),
         Command::Policy(PolicyCommand::Bench(wanted)) => policy::bench::bench(&wanted),
         Command::Policy(PolicyCommand::Replay(wanted)) => policy::replay::replay(&wanted),
+        Command::Simulate(wanted) => simulate::simulate(&wanted),
         Command::Clean(whose) => clean::clean(&whose),
         Command::Status(status) => status::status(&status),
         Command::Transfer(wanted) => operate::transfer::transfer(&wanted),

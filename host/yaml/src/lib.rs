@@ -17,6 +17,7 @@ mod open;
 mod problem;
 mod repeated;
 mod resolver;
+mod short;
 mod span;
 
 pub use decode::{Decoded, decode};
@@ -25,6 +26,7 @@ pub use open::{MOST_OPEN, too_many_open};
 pub use problem::{Place, Problem, Problems, Warning, quoted, similar, sort};
 pub use repeated::{MOST_REPEATED, too_much_repeated};
 pub use resolver::Resolver;
+pub use short::NameOr;
 pub use span::Span;
 
 /// Declares a mapping in the file: its name here, what it is in words, and its fields, all optional,

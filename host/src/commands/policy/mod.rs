@@ -19,7 +19,7 @@ const LARGE: u64 = 1 << 20;
 
 /// Where compiled components are kept for the next call: interpreted languages' take a minute.
 /// Nowhere, if this user has no directory for caches.
-fn cache() -> Option<PathBuf> {
+pub(super) fn cache() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     caches.map(|caches| caches.join("conclave/policies"))
