@@ -24,6 +24,9 @@ const KINDS: [(&str, &str, bool); 2] = [
 /// The aim, in microseconds.
 const AIM_US: f64 = 15.0;
 
+/// The aim for loading, in milliseconds.
+const LOAD_AIM_MS: f64 = 10.0;
+
 /// A ranking of ten candidates, each in a fresh sandbox, from the view to the checked answer. A
 /// sample is the median of thousands of decisions in one run of the example.
 ///
@@ -33,7 +36,22 @@ const AIM_US: f64 = 15.0;
 pub(crate) fn decision(runs: usize) -> Result<Vec<Figure>> {
     let example = build()?;
     let said = (0..runs).map(|_| run(&example, None)).collect::<Result<Vec<_>>>()?;
-    KINDS.iter().map(|(name, kind, aims)| figure(name, kind, *aims, &said)).collect()
+    let decisions = KINDS.iter().map(|(name, kind, aims)| figure(name, kind, *aims, &said));
+    decisions.chain([loading(&said)]).collect()
+}
+
+/// What a start costs that finds all built-in policies compiled.
+fn loading(said: &[String]) -> Result<Figure> {
+    let start = "load all built-in policies from the cache:";
+    let median = |said: &String| {
+        let line = said.lines().find_map(|line| line.strip_prefix(start));
+        let line = line.with_context(|| format!("{EXAMPLE} said:\n{said}"))?;
+        Ok(after(line, "median")? / 1e3)
+    };
+    let medians = said.iter().map(median).collect::<Result<Vec<f64>>>()?;
+    let what = "loading all built-in policies from the cache";
+    let figure = Figure::new("load", what, Unit::Milliseconds, medians);
+    Ok(figure.aiming(Statistic::Median, LOAD_AIM_MS))
 }
 
 fn figure(name: &'static str, kind: &str, aims: bool, said: &[String]) -> Result<Figure> {
@@ -83,11 +101,13 @@ fn read(said: &str, kind: &str) -> Result<(f64, f64)> {
         rest.strip_prefix(kind)?.strip_prefix(':').filter(|_| count == CANDIDATES)
     });
     let figures = figures.with_context(|| format!("no line about 10 candidates {kind}"))?;
-    let after = |name: &str| {
-        let mut words = figures.split_whitespace().skip_while(|word| *word != name);
-        words.nth(1).with_context(|| format!("no {name}")).and_then(microseconds)
-    };
-    Ok((after("median")?, after("p99")?))
+    Ok((after(figures, "median")?, after(figures, "p99")?))
+}
+
+/// The time that stands after a word, in microseconds.
+fn after(line: &str, name: &str) -> Result<f64> {
+    let mut words = line.split_whitespace().skip_while(|word| *word != name);
+    words.nth(1).with_context(|| format!("no {name}")).and_then(microseconds)
 }
 
 /// A time as Rust prints durations for debugging, perhaps with a comma after it.
@@ -133,5 +153,6 @@ mod tests {
         for (name, kind, aims) in KINDS {
             figure(name, kind, aims, std::slice::from_ref(&said)).unwrap();
         }
+        loading(std::slice::from_ref(&said)).unwrap();
     }
 }

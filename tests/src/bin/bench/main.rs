@@ -16,6 +16,7 @@ mod footprint;
 mod handover;
 mod machine;
 mod plane;
+mod reload;
 mod report;
 
 use std::fs;
@@ -81,8 +82,10 @@ enum Measurement {
     DaemonKilled,
     /// Memory, processor time and requests at rest
     Footprint,
-    /// One decision by a policy
+    /// One decision by a policy, and loading the built-in ones
     Decision,
+    /// Changed policy file in place to deciding
+    Reload,
 }
 
 impl Measurement {
@@ -106,6 +109,7 @@ impl Measurement {
                 footprint::footprint(etcd, Duration::from_secs(if options.quick { 5 } else { 30 }))
             }
             Measurement::Decision => decision::decision(if options.quick { 1 } else { 5 }),
+            Measurement::Reload => Ok(vec![reload::reload(options.trials(20))?]),
         }
     }
 
