@@ -161,7 +161,9 @@ fn a_node_that_could_not_fill_in_its_manifest_is_unfit_before_it_has_a_term() ->
     a.start()?;
     eventually("a to lead", PATIENCE, || runs(&a, pod::SCHEDULER).then_some(()))?;
     b.start()?;
-    eventually("b to be fit", PATIENCE, || b.output().ok()?.contains("fit=true").then_some(()))?;
+    for words in ["fit=true", "session began"] {
+        eventually("b to take part", PATIENCE, || b.output().ok()?.contains(words).then_some(()))?;
+    }
     // A daemon that starts anew has no earlier copy to go on with.
     let source = b.sources().join(pod::SCHEDULER);
     fs::write(&source, format!("{good}# ${{NOBODY_GIVES_IT}}\n"))?;
