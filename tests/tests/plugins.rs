@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use conclave_tests::address::Loopback;
+use conclave_tests::http::ask;
 use conclave_tests::node::Node;
 use conclave_tests::process::{Signal, send};
 use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
@@ -143,6 +145,15 @@ fn a_changed_component_decides_without_a_restart() -> Outcome {
 fn what_is_wrong_in_the_directory_leaves_what_was_loaded_in_force() -> Outcome {
     let shared = scratch::directory("plugins")?;
     let mut node = node("first", &shared.path().join("store.db"))?;
+    let address = Loopback::claim()?;
+    let listen = address.port(8437);
+    node.config()["http"] = json!({ "listen": listen.to_string() });
+    let kept_out = |expected: &str| {
+        let series = format!("conclave_policy_kept_out{{election=\"masters\"}} {expected}");
+        eventually(&series, PATIENCE, || {
+            ask(listen, "GET", "/metrics").ok()?.1.contains(&series).then_some(())
+        })
+    };
     node.start()?;
     wait_to_lead(&node)?;
     let before = placed(&node)?;
@@ -156,6 +167,7 @@ fn what_is_wrong_in_the_directory_leaves_what_was_loaded_in_force() -> Outcome {
 
     fs::write(component(&node), "no component")?;
     wait_for_words(&mut node, UNUSABLE, 2)?;
+    kept_out("1")?;
     wait_for_status(
         &node,
         "its policy stays as it was: the changed component cannot be used",
@@ -167,6 +179,7 @@ fn what_is_wrong_in_the_directory_leaves_what_was_loaded_in_force() -> Outcome {
     replace(&node, STAYS)?;
     wait_for_words(&mut node, TAKEN_IN, 2)?;
     wait_for_status(&node, "its policy stays as it was", false)?;
+    kept_out("0")?;
 
     assert_eq!(placed(&node)?, before, "a reload cost the term");
     node.stop()?;

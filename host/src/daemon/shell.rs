@@ -275,6 +275,9 @@ impl Shell {
                 None
             }
             Input::Plugins(kept_out) => {
+                for election in self.config.elections.iter().map(|election| &election.name) {
+                    self.metrics.plugin(election, kept_out.contains_key(election));
+                }
                 let changed = self.fitness.plugins(&kept_out);
                 let inputs = &self.inputs;
                 for (election, fitness) in changed {

@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     beats: Histogram,
     manifest_events: Family<OfEvent, Counter>,
     shadow_decisions: Family<OfDecision, Counter>,
+    policy_kept_out: Family<OfElection, Gauge>,
 }
 
 /// Which decision, and how the shadow's compares.
@@ -79,7 +80,14 @@ impl Metrics {
             beats: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             manifest_events: Family::default(),
             shadow_decisions: Family::default(),
+            policy_kept_out: Family::default(),
         }
+    }
+
+    /// The plugin directory was looked at: whether an election's component there cannot be used.
+    pub(crate) fn plugin(&self, election: &conclave_core::ElectionName, kept_out: bool) {
+        let label = OfElection { election: election.to_string() };
+        self.policy_kept_out.get_or_create(&label).set(kept_out.into());
     }
 
     /// A shadow was asked what its election's policy decided.
@@ -169,6 +177,11 @@ impl Metrics {
             "manifest_events",
             "What happened to manifests: placed, not_placed, replaced, repaired, alarm, withdrawn, not_withdrawn",
             self.manifest_events.clone(),
+        );
+        registry.register(
+            "policy_kept_out",
+            "Whether the component in the plugin directory cannot be used, and an earlier one decides",
+            self.policy_kept_out.clone(),
         );
         registry.register(
             "shadow_decisions",
