@@ -150,6 +150,23 @@ fn a_shadow_is_asked_the_same_and_never_heard() -> Outcome {
 }
 
 #[test]
+fn a_shadow_that_cannot_be_asked_is_warned_of_and_no_mistake() -> Outcome {
+    let scratch = scratch::directory("shadow")?;
+    let store = scratch.path().join("store.db");
+    let a = node("a", &store, |config| {
+        config["elections"][0]["shadow"] =
+            json!({ "policy": "preferred", "policy_config": { "wieghts": {} } });
+    })?;
+    let config = a.write_config()?;
+    let checked = conclave(&["config", "check", config.to_str().context("a path of text")?])?;
+    let warned = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{warned}");
+    let words = "warning: the shadow of `masters` cannot be asked: /wieghts: unknown field";
+    assert!(warned.contains(words), "{warned}");
+    Ok(())
+}
+
+#[test]
 fn who_leads_and_who_does_not_is_explained() -> Outcome {
     let scratch = scratch::directory("explain")?;
     let store = scratch.path().join("store.db");

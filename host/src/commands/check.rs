@@ -51,6 +51,12 @@ async fn check_world(config: &Arc<Config>) -> Result<Option<Latency>> {
     if let Some(reason) = policies.failure() {
         bail!("the policies were not asked: {reason}");
     }
+    for election in &config.elections {
+        let binding = policies.binding(&election.name);
+        if let Some(reason) = binding.as_ref().and_then(|binding| binding.shadow_failure()) {
+            say(&format!("warning: the shadow of `{}` cannot be asked: {reason}", election.name));
+        }
+    }
     let timeout = config.timings.protocol.request_timeout;
     let store = match stores::open_to_read(&config.store, &config.cluster, timeout).await {
         Ok(store) => store,

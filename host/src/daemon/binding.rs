@@ -35,8 +35,8 @@ pub struct Binding {
     config: Arc<str>,
     version: PolicyVersion,
     on_failure: OnPolicyFailure,
-    /// A policy that is asked the same.
-    shadow: Option<Arc<Shadow>>,
+    /// A policy that is asked the same, or why it cannot be.
+    shadow: Option<Result<Arc<Shadow>, String>>,
     /// Where its decisions are written, and by which node.
     recorder: Option<Recorder>,
 }
@@ -83,9 +83,14 @@ impl Binding {
     }
 
     /// Has another policy asked the same.
-    pub(super) fn shadowed_by(mut self, shadow: Shadow) -> Self {
-        self.shadow = Some(Arc::new(shadow));
+    pub(super) fn shadowed_by(mut self, shadow: Result<Shadow, String>) -> Self {
+        self.shadow = Some(shadow.map(Arc::new));
         self
+    }
+
+    /// Why its shadow cannot be asked, if there should be one.
+    pub fn shadow_failure(&self) -> Option<&str> {
+        self.shadow.as_ref()?.as_ref().err().map(String::as_str)
     }
 
     /// What decides: nodes whose versions differ may decide differently.
@@ -95,7 +100,8 @@ impl Binding {
 
     /// What decides, and what stands in its shadow.
     pub(super) fn components(&self) -> (PolicyVersion, Option<Digest>) {
-        (self.version(), self.shadow.as_ref().map(|shadow| shadow.digest()))
+        let shadow = self.shadow.as_ref().and_then(|shadow| shadow.as_ref().ok());
+        (self.version(), shadow.map(|shadow| shadow.digest()))
     }
 
     /// What decides while the policy fails.
@@ -200,7 +206,7 @@ impl Binding {
             cost: cost(asked.usage),
             ..Decision::default()
         };
-        if let Some(shadow) = &self.shadow {
+        if let Some(Ok(shadow)) = &self.shadow {
             shadow.ask(decision.clone(), recorder);
         }
         recorder.log.write(decision);

@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigErrors, ElectionConfig, Occasion, PolicyLimits, Problem};
+use crate::config::{
+    Config, ConfigErrors, ElectionConfig, Occasion, PolicyLimits, Problem, ShadowConfig,
+};
 use crate::daemon::binding::{Binding, Recorder, at_once};
 use crate::daemon::phrase::phrase;
 use crate::daemon::refusals::{ATTEMPTS, patiently, refused, unrenderable};
@@ -187,35 +189,36 @@ fn bind<'a>(
         let turns = turns.entry(policy.name().to_owned());
         let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(at_once())));
         let binding = Binding::new(election, Ok(policy.clone()), Arc::clone(turns));
-        Ok(match shadow(election, directory) {
-            Some(shadow) => binding.shadowed_by(shadow),
+        Ok(match &election.shadow {
             None => binding,
+            Some(wanted) => binding.shadowed_by(shadow(election, wanted, directory)),
         })
     };
     config.elections.iter().map(|election| (election, bind(election))).collect()
 }
 
-/// The policy in an election's shadow. One that cannot be used is told of, and costs nothing else.
-fn shadow(election: &ElectionConfig, directory: &Directory) -> Option<Shadow> {
-    let wanted = election.shadow.as_ref()?;
-    let tell = |reason: String| {
+/// The policy in an election's shadow, or why it cannot be asked, which is told and costs nothing else.
+fn shadow(
+    election: &ElectionConfig,
+    wanted: &ShadowConfig,
+    directory: &Directory,
+) -> Result<Shadow, String> {
+    let config = wanted.policy_config.to_string();
+    let usable = || {
+        let policy = directory.get(&wanted.policy).map_err(|error| phrase(&error))?;
+        let said = patiently(|| policy.validate(&election.name, &config));
+        let said = said.map_err(|error| phrase(&error))?.map(|said| said.value);
+        let problems = said.unwrap_or_default();
+        if problems.is_empty() {
+            return Ok(Shadow::new(policy.clone(), config.clone()));
+        }
+        let problems = problems.iter().map(|it| format!("{}: {}", it.path, it.message));
+        Err(problems.collect::<Vec<_>>().join("; "))
+    };
+    usable().inspect_err(|reason| {
         let (election, shadow) = (&election.name, &wanted.policy);
         warn!(%election, shadow, reason, "the shadow cannot be asked");
-    };
-    let policy = directory.get(&wanted.policy).map_err(|error| tell(phrase(&error))).ok()?;
-    let config = wanted.policy_config.to_string();
-    match patiently(|| policy.validate(&election.name, &config)) {
-        Ok(Some(said)) if !said.value.is_empty() => {
-            let said = said.value.iter().map(|it| format!("{}: {}", it.path, it.message));
-            tell(said.collect::<Vec<_>>().join("; "));
-            None
-        }
-        Ok(_) => Some(Shadow::new(policy.clone(), config)),
-        Err(error) => {
-            tell(phrase(&error));
-            None
-        }
-    }
+    })
 }
 
 /// The sandbox in which all policies of a node run, with the compiled ones in the state directory.
