@@ -157,6 +157,13 @@ impl Document {
         }
     }
 
+    /// Whether it is known where its values stand. Not so where the two parsers disagree, as about a
+    /// flow mapping whose second line begins further left than it may: one takes it, as kubelets do, and
+    /// the other, which knows the places, does not.
+    pub fn has_places(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// Where a value stands, or the innermost one around it that stands anywhere.
     pub fn place(&self, path: &Path, part: Part) -> Option<Place> {
         let mut spot = self.root.as_ref()?;
