@@ -14,3 +14,28 @@ pub(crate) fn takes_colours(stream: &impl IsTerminal) -> bool {
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+/// Rows as a table: the columns stand under each other, two blanks apart, the last as wide as it is.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        plain(cells.collect::<Vec<_>>().join("  ").trim_end()) + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let row = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+        assert_eq!(
+            columns(&[row("NODE", "WHY"), row("ü", "a\u{1b}b"), row("longer", "")]),
+            "NODE    WHY\nü       a b\nlonger\n"
+        );
+    }
+}

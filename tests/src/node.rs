@@ -326,6 +326,35 @@ pub fn control_plane_node(name: &str, cluster: &str, endpoints: &[String]) -> Re
     Ok(node)
 }
 
+/// A node of one election `masters` over the scheduler's manifest, on an embedded store; its
+/// configuration is changed so. Not yet started.
+///
+/// # Errors
+///
+/// When its directories cannot be made.
+pub fn scheduler_node(
+    name: &str,
+    cluster: &str,
+    store: &Path,
+    change: impl FnOnce(&mut Value),
+) -> Result<Node> {
+    let file = pod::SCHEDULER;
+    let mut config = json!({
+        "cluster": cluster,
+        "store": { "embedded": { "path": store } },
+        "timings": { "ttl": "2s" },
+        "elections": [{
+            "name": "masters",
+            "overlap": "accepted",
+            "manifests": [{ "source": format!("src/{file}"), "destination": format!("dst/{file}") }],
+        }],
+    });
+    change(&mut config);
+    let node = Node::new(name, config)?;
+    pod::copy(file, &node.sources())?;
+    Ok(node)
+}
+
 /// The prefix of an election's leader keys.
 pub fn leader_prefix(cluster: &str, election: &str) -> String {
     format!("/conclave/{cluster}/elections/{election}/leader/")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use conclave_tests::address::Loopback;
 use conclave_tests::http::ask;
-use conclave_tests::node::Node;
+use conclave_tests::node::{Node, scheduler_node};
 use conclave_tests::{Outcome, PATIENCE, binary, eventually, holds_for, pod, scratch};
 use serde_json::{Value, json};
 
@@ -18,21 +18,7 @@ fn repository() -> PathBuf {
 
 /// A node of one election over the scheduler's manifest, changed so.
 fn node(name: &str, store: &Path, change: impl FnOnce(&mut Value)) -> Result<Node> {
-    let file = pod::SCHEDULER;
-    let mut config = json!({
-        "cluster": "why",
-        "store": { "embedded": { "path": store } },
-        "timings": { "ttl": "2s" },
-        "elections": [{
-            "name": "masters",
-            "overlap": "accepted",
-            "manifests": [{ "source": format!("src/{file}"), "destination": format!("dst/{file}") }],
-        }],
-    });
-    change(&mut config);
-    let node = Node::new(name, config)?;
-    pod::copy(file, &node.sources())?;
-    Ok(node)
+    scheduler_node(name, "why", store, change)
 }
 
 fn leads(node: &Node) -> bool {

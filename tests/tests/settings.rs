@@ -6,27 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use conclave_tests::node::Node;
+use conclave_tests::node::{Node, scheduler_node};
 use conclave_tests::{Outcome, PATIENCE, binary, eventually, holds_for, pod, scratch};
 use serde_json::{Value, json};
 
 /// A node of one election over the scheduler's manifest, changed so.
 fn node(name: &str, store: &Path, change: impl FnOnce(&mut Value)) -> Result<Node> {
-    let file = pod::SCHEDULER;
-    let mut config = json!({
-        "cluster": "settings",
-        "store": { "embedded": { "path": store } },
-        "timings": { "ttl": "2s" },
-        "elections": [{
-            "name": "masters",
-            "overlap": "accepted",
-            "manifests": [{ "source": format!("src/{file}"), "destination": format!("dst/{file}") }],
-        }],
-    });
-    change(&mut config["elections"][0]);
-    let node = Node::new(name, config)?;
-    pod::copy(file, &node.sources())?;
-    Ok(node)
+    scheduler_node(name, "settings", store, |config| change(&mut config["elections"][0]))
 }
 
 fn runs(node: &Node, file: &str) -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use conclave_tests::node::Node;
+use conclave_tests::node::{Node, scheduler_node};
 use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
 use serde_json::{Value, json};
 
@@ -45,20 +45,9 @@ fn a_misspelt_store_is_not_created() -> Outcome {
 
 /// A node of one election on an embedded store, started.
 fn started(name: &str, store: &Path) -> Result<Node> {
-    let file = pod::SCHEDULER;
-    let config = json!({
-        "cluster": "shown",
-        "store": { "embedded": { "path": store } },
-        "timings": { "ttl": "2s" },
-        "elections": [{
-            "name": "masters",
-            "policy": "oldest-version",
-            "overlap": "accepted",
-            "manifests": [{ "source": format!("src/{file}"), "destination": format!("dst/{file}") }],
-        }],
-    });
-    let mut node = Node::new(name, config)?;
-    pod::copy(file, &node.sources())?;
+    let mut node = scheduler_node(name, "shown", store, |config| {
+        config["elections"][0]["policy"] = json!("oldest-version");
+    })?;
     node.start()?;
     Ok(node)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::figures::{Figures, Outcome};
 use super::scenario::Scenario;
 use super::story::{State, Story};
-use crate::terminal::plain;
+use crate::terminal::{columns, plain};
 
 /// How many columns the line of time has.
 const WIDTH: usize = 64;
@@ -92,17 +92,7 @@ fn figures(scenario: &Scenario, outcomes: &[Outcome]) -> String {
             rows.push(row(&outcome.policy, election, figures));
         }
     }
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..10).map(width).collect();
-    let mut out = String::new();
-    for row in &rows {
-        let cells = widths.iter().zip(row).map(|(width, cell)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        out.push_str(plain(&line).trim_end());
-        out.push('\n');
-    }
-    out
+    columns(&rows)
 }
 
 fn row(policy: &str, election: &str, figures: &Figures) -> [String; 10] {

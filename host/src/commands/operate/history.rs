@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{known_election, now_unix_ms, span};
 use crate::cli::{History, Output, exit};
 use crate::commands::cluster::{self, Cluster, Reading};
-use crate::terminal::plain;
+use crate::terminal::columns;
 
 /// A term. Its times are those of the nodes' wall clocks: for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -119,14 +119,7 @@ fn table(report: &Report) -> String {
             format!("{end}{clean}"),
         ]);
     }
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let cells = widths.iter().zip(row).map(|(width, cell)| format!("{cell:width$}  "));
-        plain(&format!("{}{}", cells.collect::<String>(), row[5])) + "\n"
-    };
-    rows.iter().map(line).collect()
+    columns(&rows)
 }
 
 /// Why a term ended, in words.

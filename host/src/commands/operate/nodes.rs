@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::span;
 use crate::cli::{Output, Status, exit};
 use crate::commands::cluster::{self, Cluster, Reading};
-use crate::terminal::plain;
+use crate::terminal::columns;
 
 #[derive(Debug, Serialize)]
 struct Node {
@@ -99,12 +99,5 @@ fn table(nodes: &[Node]) -> String {
             list(node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         ]);
     }
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cells = widths.iter().zip(row).map(|(width, cell)| format!("{cell:width$}  "));
-        plain(&format!("{}{}", cells.collect::<String>(), row[6])) + "\n"
-    };
-    rows.iter().map(line).collect()
+    columns(&rows)
 }

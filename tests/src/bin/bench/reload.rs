@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use conclave_tests::node::Node;
+use conclave_tests::node::scheduler_node;
 use conclave_tests::{PATIENCE, eventually, pod, scratch};
 use serde_json::json;
 
@@ -29,8 +29,11 @@ const LOOK: Duration = Duration::from_millis(1);
 /// When the node does not lead, or does not take a component in.
 pub(crate) fn reload(trials: usize) -> Result<Figure> {
     let scratch = scratch::directory("bench-reload")?;
-    let mut node = Node::new("a", config(&scratch.path().join("store.db")))?;
-    pod::copy(pod::SCHEDULER, &node.sources())?;
+    let store = scratch.path().join("store.db");
+    let mut node = scheduler_node("a", "bench-reload", &store, |config| {
+        config["policies"] = json!({ "directory": "policies" });
+        config["elections"][0]["policy"] = json!("mine");
+    })?;
     let policies = node.root().join("policies");
     fs::create_dir(&policies)?;
     put(&policies, COMPONENTS[0])?;
@@ -53,21 +56,6 @@ pub(crate) fn reload(trials: usize) -> Result<Figure> {
     node.stop()?;
     let what = "changed policy file in place to deciding (200 ms of it wait until it stands still)";
     Ok(Figure::new("reload", what, Unit::Milliseconds, samples))
-}
-
-fn config(store: &Path) -> serde_json::Value {
-    let file = pod::SCHEDULER;
-    json!({
-        "cluster": "bench-reload",
-        "store": { "embedded": { "path": store } },
-        "policies": { "directory": "policies" },
-        "elections": [{
-            "name": "masters",
-            "policy": "mine",
-            "overlap": "accepted",
-            "manifests": [{ "source": format!("src/{file}"), "destination": format!("dst/{file}") }],
-        }],
-    })
 }
 
 fn put(policies: &Path, component: &str) -> Result<()> {
