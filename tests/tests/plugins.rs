@@ -100,6 +100,7 @@ fn a_daemon_that_starts_again_goes_on_without_a_broken_policy() -> Outcome {
     wait_to_lead(&first)?;
     let mut second = node("second", &store)?;
     second.start()?;
+    wait_for_words(&mut second, "session began", 1)?;
 
     // Frozen past its deadline, it is ended by its guard, and the next one starts afresh.
     let daemon = first.daemon()?;
