@@ -94,7 +94,11 @@ fn scenario(r: &mut Resolver<'_>, root: raw::Root) -> Option<Scenario> {
     let story = root.story.unwrap_or_default();
     let list = top.key("story");
     for (path, step) in r.items(&list, story.len()).into_iter().zip(story) {
-        steps.extend(self::step(r, step, &path, &names));
+        let step = self::step(r, step, &path, &names);
+        if step.as_ref().is_some_and(|step| duration.is_some_and(|whole| step.at >= whole)) {
+            r.wrong(&path, "this would happen after the end", "let the story last longer");
+        }
+        steps.extend(step);
     }
     let rates = rates(r, root.random.unwrap_or_default(), &top.key("random"));
     let span = |written: Option<Span>| written.map(|span| span.0);
@@ -351,6 +355,7 @@ random:
             ("at: 1m", "at: soon", "5:10", "expected a duration"),
             ("duration: 10m", "duration: 1000d", "2:11", "the duration is"),
             ("duration: 10m\n", "", "1:1", "has no `duration`"),
+            ("at: 1m", "at: 10m", "5:5", "after the end"),
             ("[a, {", "[a, a, {", "1:12", "`a` is no name for another node"),
             ("name: mine", "name: cold-standby", "3:26", "there are two policies `cold-standby`"),
             ("cold-standby,", "cold-stanby,", "3:12", "there is no policy `cold-stanby`"),
