@@ -1,6 +1,7 @@
 //! `conclave simulate SCENARIO`: what would happen.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context as _, Result, anyhow};
 use conclave_policy::{Limits, PolicyHost};
@@ -38,7 +39,16 @@ pub(super) fn simulate(wanted: &Simulate) -> Result<u8> {
             let message = format!("policy {}: {}: {}", choice.name, problem.path, problem.message);
             return Err(Usage(anyhow!(message)).into());
         }
-        outcomes.push(simulate::play(&scenario, &story, choice, policy));
+        // The judge ends a play in which a promise is broken, with the seed and what it saw.
+        let played =
+            catch_unwind(AssertUnwindSafe(|| simulate::play(&scenario, &story, choice, policy)));
+        outcomes.push(played.map_err(|_| {
+            anyhow!(
+                "with {} and seed {} a promise of the protocol was broken, as said above: this is a defect, please report it with the scenario",
+                choice.name,
+                scenario.seed
+            )
+        })?);
     }
     for outcome in &outcomes {
         if let Some(reason) = &outcome.asked.failure {

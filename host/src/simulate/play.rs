@@ -10,7 +10,7 @@ use conclave_sim::{Fault, World, WorldSettings};
 use super::figures::{Figures, Outcome, Stretch};
 use super::policy::AskedPolicy;
 use super::scenario::{PolicyChoice, Scenario};
-use super::story::Story;
+use super::story::{State, Story, Trouble};
 
 /// The store forgets its old revisions so often, as one that is compacted does.
 const COMPACT: Duration = Duration::from_secs(300);
@@ -31,7 +31,7 @@ pub(crate) fn play(
         happening.faults.iter().for_each(|fault| world.inject(fault));
     }
     run_to(&mut world, scenario.duration, &mut compacted);
-    let stretches = stretches(scenario, &world);
+    let stretches = awake(stretches(scenario, &world), &story.troubles);
     let figures = (0..scenario.elections.len())
         .map(|e| Figures::of(scenario, stretches.iter().filter(|it| it.election == e)))
         .collect();
@@ -83,6 +83,52 @@ fn stretches(scenario: &Scenario, world: &World) -> Vec<Stretch> {
     done
 }
 
+/// Without the times in which the node stood still: nothing of it runs then, whatever lies on its disk.
+fn awake(stretches: Vec<Stretch>, troubles: &[Trouble]) -> Vec<Stretch> {
+    let mut all = stretches;
+    for trouble in troubles.iter().filter(|trouble| trouble.state == State::Down) {
+        let mut left = Vec::new();
+        for led in all {
+            if led.node != trouble.node || trouble.to <= led.from || led.to <= trouble.from {
+                left.push(led);
+                continue;
+            }
+            let before = Stretch { to: trouble.from, ..led.clone() };
+            let after = Stretch { from: trouble.to, ..led };
+            left.extend([before, after].into_iter().filter(|part| part.from < part.to));
+        }
+        all = left;
+    }
+    all.sort_by_key(|it| (it.from, it.election));
+    all
+}
+
 fn number(name: &str) -> Option<usize> {
     name.get(1..)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stands_still_does_not_lead() {
+        let seconds = Duration::from_secs;
+        let led =
+            |node, from, to| Stretch { election: 0, node, from: seconds(from), to: seconds(to) };
+        let still = |node, from, to| Trouble {
+            node,
+            state: State::Down,
+            from: seconds(from),
+            to: seconds(to),
+        };
+        for (troubles, expected) in [
+            (vec![still(1, 0, 99)], vec![led(0, 10, 50)]),
+            (vec![still(0, 20, 30)], vec![led(0, 10, 20), led(0, 30, 50)]),
+            (vec![still(0, 0, 30), still(0, 40, 60)], vec![led(0, 30, 40)]),
+            (vec![still(0, 50, 60)], vec![led(0, 10, 50)]),
+        ] {
+            assert_eq!(awake(vec![led(0, 10, 50)], &troubles), expected, "{troubles:?}");
+        }
+    }
 }
