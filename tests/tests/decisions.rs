@@ -125,6 +125,9 @@ fn a_shadow_is_asked_the_same_and_never_heard() -> Outcome {
     let (_, metrics) = ask(listen, "GET", "/metrics")?;
     let counted = "conclave_shadow_decisions_total{election=\"masters\",function=\"rank\",outcome=\"different\"}";
     assert!(metrics.contains(counted), "{metrics}");
+    let (_, status) = ask(listen, "GET", "/v1/elections/masters")?;
+    let status: Value = serde_json::from_str(&status)?;
+    assert!(status["shadow"]["different"].as_u64() > Some(0), "{status}");
     // What is replayed are the decisions that counted.
     let (code, report) = replay(&a, "cold-standby", &[])?;
     assert_eq!(code, Some(0), "{report}");

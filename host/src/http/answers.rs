@@ -1,5 +1,6 @@
 //! The answers, one function for each path.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -39,6 +40,9 @@ struct ElectionAnswer {
     /// Whom the store names.
     holder_in_store: Option<Holder>,
     fitness: Option<Fitness>,
+    /// What the shadow policy was asked since the daemon started, by outcome.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    shadow: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,7 +132,9 @@ pub(super) async fn status(State(shown): State<Shown>) -> Response<Body> {
         session: snapshot.session,
         valid_for_ms: valid_for.as_millis() as u64,
         store_answers: snapshot.store_answers,
-        elections: elections.map(|(name, it)| election_answer(name, it, valid_for)).collect(),
+        elections: elections
+            .map(|(name, it)| election_answer(&shown, name, it, valid_for))
+            .collect(),
     })
 }
 
@@ -138,7 +144,9 @@ pub(super) async fn election(
 ) -> Response<Body> {
     let snapshot = shown.board.read();
     match find(&snapshot, &name) {
-        Some((name, it)) => json(&election_answer(name, it, shown.board.valid_for(&snapshot))),
+        Some((name, it)) => {
+            json(&election_answer(&shown, name, it, shown.board.valid_for(&snapshot)))
+        }
         None => unknown(&name),
     }
 }
@@ -195,6 +203,7 @@ fn find<'a>(
 }
 
 fn election_answer(
+    shown: &Shown,
     name: &ElectionName,
     it: &ElectionSnapshot,
     valid_for: Duration,
@@ -208,6 +217,7 @@ fn election_answer(
         in_place: role == Role::Leader && it.token.is_some() && it.token == it.placed,
         holder_in_store: it.holder.clone().map(|(node, token)| Holder { node, token }),
         fitness: it.fitness.clone(),
+        shadow: shown.metrics.shadow_counts(name),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Metrics, in the form that Prometheus reads. What counts is counted where it happens; what is so now is
 //! read off the board when somebody asks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -99,6 +100,23 @@ impl Metrics {
     ) {
         let label = OfDecision { election: election.to_string(), function, outcome };
         self.shadow_decisions.get_or_create(&label).inc();
+    }
+
+    /// What an election's shadow was asked so far, by outcome; empty where there is none.
+    pub(crate) fn shadow_counts(
+        &self,
+        election: &conclave_core::ElectionName,
+    ) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for outcome in ["same", "different", "failed", "skipped"] {
+            for function in ["rank", "describe", "place"] {
+                let label = OfDecision { election: election.to_string(), function, outcome };
+                if let Some(count) = self.shadow_decisions.get(&label) {
+                    *counts.entry(outcome).or_default() += count.get();
+                }
+            }
+        }
+        counts
     }
 
     /// The core told something.
