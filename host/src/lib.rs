@@ -9,5 +9,6 @@ mod decisions;
 pub mod demo;
 mod http;
 pub mod podmaster;
+mod reading;
 mod simulate;
 mod terminal;

@@ -265,8 +265,21 @@ impl Cluster {
     pub fn transfer(&self, to: &str) -> Result<()> {
         let term = self.term()?.context("a term to transfer")?;
         let intent = json!({ "token": term.token, "to": to, "note": "test" }).to_string();
-        let key = format!("/conclave/{NAME}/elections/{ELECTION}/control/transfer");
-        self.etcd[0].ctl(&["put", &key, &intent]).map(drop)
+        self.control("transfer", Some(&intent))
+    }
+
+    /// Writes an operator's intent, or deletes it: `transfer`, `pause`, `cordons/<node>`.
+    ///
+    /// # Errors
+    ///
+    /// When etcd does not answer.
+    pub fn control(&self, what: &str, intent: Option<&str>) -> Result<()> {
+        let key = format!("/conclave/{NAME}/elections/{ELECTION}/control/{what}");
+        match intent {
+            Some(intent) => self.etcd[0].ctl(&["put", &key, intent]),
+            None => self.etcd[0].ctl(&["del", &key]),
+        }
+        .map(drop)
     }
 
     /// Makes sure that this node alone leads, for a time.

@@ -10,6 +10,7 @@
 //! slept where its passing is the thing under test.
 
 pub mod address;
+pub mod answering;
 pub mod base64;
 pub mod binary;
 pub mod chaos;

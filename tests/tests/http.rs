@@ -1,62 +1,16 @@
 //! What a node says of itself over HTTP: true within the deadline, whatever happens around it.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result};
-use conclave_tests::address::Loopback;
-use conclave_tests::cluster::{Cluster, Plan};
+use anyhow::Context;
+use conclave_tests::answering::{Answering, NAMES};
 use conclave_tests::http::ask;
 use conclave_tests::node::ELECTION;
 use conclave_tests::process::{Signal, send};
 use conclave_tests::proxy::Mode;
 use conclave_tests::{Outcome, PATIENCE, eventually};
-use serde_json::{Value, json};
-
-const NAMES: [&str; 3] = ["a", "b", "c"];
-
-/// Three nodes that answer, each on an address of its own.
-struct Answering {
-    cluster: Cluster,
-    at: BTreeMap<String, SocketAddr>,
-    _addresses: Vec<Loopback>,
-}
-
-impl Answering {
-    fn start(ttl: &'static str) -> Result<Self> {
-        let (mut at, mut addresses) = (BTreeMap::new(), Vec::new());
-        let mut cluster =
-            Cluster::prepare_with(&NAMES, &Plan { ttl, ..Plan::default() }, |node| {
-                let address = Loopback::claim()?;
-                let listen = address.port(8437);
-                node.config()["http"] = json!({ "listen": listen.to_string() });
-                at.insert(node.name().to_owned(), listen);
-                addresses.push(address);
-                Ok(())
-            })?;
-        for node in &mut cluster.nodes {
-            node.start()?;
-        }
-        cluster.settle()?;
-        let answering = Answering { cluster, at, _addresses: addresses };
-        for name in NAMES {
-            answering.wait_for(name, "/readyz", 200)?;
-        }
-        Ok(answering)
-    }
-
-    fn get(&self, node: &str, path: &str) -> Result<(u16, String)> {
-        ask(self.at[node], "GET", path)
-    }
-
-    fn wait_for(&self, node: &str, path: &str, status: u16) -> Result<()> {
-        eventually(&format!("{status} from {node} for {path}"), PATIENCE, || {
-            (self.get(node, path).ok()?.0 == status).then_some(())
-        })
-    }
-}
+use serde_json::Value;
 
 fn leader_path() -> String {
     format!("/leader/{ELECTION}")

@@ -188,6 +188,15 @@ fn what_changes_is_told_as_it_changes() -> Outcome {
     assert!(paused["words"].as_str().is_some_and(|words| words.contains("a test")), "{paused}");
     done(&cluster, &["resume"])?;
     wait_for("resumed", None)?;
+    done(&cluster, &["pause", ELECTION, "--for", "1s"])?;
+    let paused = done(&cluster, &["status"])?;
+    let pause = &paused["elections"][0]["pause"];
+    assert_eq!(
+        pause["until_unix_ms"].as_u64(),
+        pause["since_unix_ms"].as_u64().map(|since| since + 1_000),
+        "{paused}"
+    );
+    wait_for("resumed", None).context("the nodes end it by themselves")?;
     let to = cluster.other(&from);
     done(&cluster, &["transfer", ELECTION, "--to", &to])?;
     wait_for("transfer asked", Some(&to))?;

@@ -220,4 +220,8 @@ pub struct MarkRecord {
     /// When it was set, milliseconds since 1970; for people.
     #[serde(default)]
     pub since_unix_ms: u64,
+    /// For how long it holds, in milliseconds, as a node's own clock counts from when it first saw it; without it,
+    /// until somebody ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
 }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::podmaster::is_podmaster;
 
-pub use operate::{Asking, Cordon, History, Pause, StepDown, Transfer, Watch};
+pub use operate::{Asking, Cordon, History, Pause, PauseFor, StepDown, Transfer, Watch};
 
 /// The exit statuses, for scripts; each command ends with one of them.
 pub mod exit {
@@ -76,7 +76,7 @@ pub enum Command {
     ///
     /// What must be is still done: a leader that dies, is stopped, falls ill or is cordoned is followed by
     /// another.
-    Pause(Pause),
+    Pause(PauseFor),
     /// End a pause
     Resume(Pause),
     /// Show an election's terms: who led, how long, why it ended, and how long nobody led

@@ -79,6 +79,17 @@ pub struct Pause {
     pub asking: Asking,
 }
 
+/// Which elections are to stay as they are, and for how long.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct PauseFor {
+    /// Which
+    #[command(flatten)]
+    pub pause: Pause,
+    /// End it by itself after this long: `30m`, `2h`; each node counts from when it saw it
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub lasting: Option<Duration>,
+}
+
 /// Whose terms to show.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct History {

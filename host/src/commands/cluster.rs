@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_core::listing::Listing;
-use conclave_core::{Entry, Outcome, Request, Revision};
-use conclave_store::{Control, Store, Watch};
+use conclave_core::Revision;
+use conclave_store::{Control, Store, StoreError};
 
 use crate::cli::StoreArguments;
 use crate::commands::say_warnings;
 use crate::config::{self, Config, EtcdConfig, StoreConfig};
 use crate::daemon::{BUILT_IN, stores};
+pub(super) use crate::reading::Reading;
+use crate::reading::news::{self, News, State};
 
 /// How long one request to the store may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -23,17 +24,6 @@ pub(super) struct Cluster {
     pub(super) name: String,
     /// The configuration that named it, if one did.
     pub(super) config: Option<Arc<Config>>,
-}
-
-/// One reading of everything that the store has of a cluster.
-#[derive(Clone, Debug)]
-pub(super) struct Reading {
-    /// The revision as of which it is so.
-    pub(super) at: Revision,
-    /// What it means.
-    pub(super) listing: Listing,
-    /// What is there.
-    pub(super) entries: Vec<Entry>,
 }
 
 impl Cluster {
@@ -50,11 +40,9 @@ impl Cluster {
 
     /// Reads everything.
     pub(super) async fn read(&self) -> Result<Reading> {
-        let reply = self.store.execute(Request::List, REQUEST_LIMIT).await;
-        let Outcome::Applied { at, seen } = reply.context("cannot read the store")?.outcome else {
-            bail!("the store answered a reading with something else")
-        };
-        Ok(Reading { at, listing: Listing::new(at, seen.clone()), entries: seen })
+        let read = Reading::of(&*self.store, REQUEST_LIMIT).await;
+        read.context("cannot read the store")?
+            .context("the store answered a reading with something else")
     }
 
     /// As [`read`](Self::read), of a cluster that is there: a misspelt name is another cluster,
@@ -73,9 +61,14 @@ impl Cluster {
         self.store.control(control, REQUEST_LIMIT).await.map(drop).context("cannot tell the store")
     }
 
-    /// Changes after a reading.
-    pub(super) fn watch(&self, after: Revision) -> Watch {
-        self.store.watch(after)
+    /// Tells what changes after a reading, until `tell` wants no more.
+    pub(super) async fn follow(
+        &self,
+        after: Revision,
+        state: &mut State,
+        tell: impl FnMut(Result<Vec<News>, StoreError>) -> bool,
+    ) {
+        news::follow(&*self.store, REQUEST_LIMIT, after, state, tell).await;
     }
 }
 

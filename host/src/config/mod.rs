@@ -8,6 +8,7 @@
 
 mod checks;
 mod elections;
+mod http;
 mod manifests;
 mod paths;
 mod raw;
@@ -78,6 +79,19 @@ pub struct Config {
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// By which certificate, where callers are to speak TLS.
+    pub tls: Option<HttpTls>,
+    /// The file of the token that callers have to show, if any.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A certificate and its key, as PEM files; they are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    /// The certificate, with those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// This node.

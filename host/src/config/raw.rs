@@ -24,8 +24,17 @@ section! {
 }
 
 section! {
-    Http, "the field `listen`" {
+    Http, "the fields `listen`, `tls` and `token_file`" {
         listen: String,
+        tls: HttpTls,
+        token_file: String,
+    }
+}
+
+section! {
+    HttpTls, "the fields `certificate` and `key`" {
+        certificate: String,
+        key: String,
     }
 }
 

@@ -2,7 +2,6 @@
 //! of this machine, and fills in what was left out.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 
 use conclave_core::NodeName;
@@ -10,9 +9,8 @@ use conclave_yaml::{Decoded, Document, Path, Problem, Resolver, quoted, similar}
 
 use super::paths::{canonical, name_mistake};
 use super::{
-    Config, ConfigErrors, DEFAULT_LISTEN, DEFAULT_STATE_DIRECTORY, ElectionConfig, HttpConfig,
-    NodeConfig, Occasion, PoliciesConfig, PolicyLimits, Warning, checks, elections, raw, store,
-    timings,
+    Config, ConfigErrors, DEFAULT_STATE_DIRECTORY, ElectionConfig, NodeConfig, Occasion,
+    PoliciesConfig, PolicyLimits, Warning, checks, elections, http, raw, store, timings,
 };
 
 /// What 32 bits address.
@@ -46,7 +44,7 @@ fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> O
     let timings = timings(r, &root.timings.unwrap_or_default(), &top.key("timings"));
     let state_directory =
         state_directory(r, root.state_directory.as_deref(), &top.key("state_directory"));
-    let http = root.http.and_then(|written| http(r, &written, &top.key("http")));
+    let http = root.http.and_then(|written| http::resolve(r, written, &top.key("http")));
     let (policies, known) =
         policies(r, root.policies.unwrap_or_default(), &top.key("policies"), builtin_policies);
     let ours = elections::OurFiles { state_directory: &state_directory, store: store.as_ref() };
@@ -96,27 +94,6 @@ fn node(r: &mut Resolver<'_>, node: raw::Node, path: &Path) -> Option<NodeConfig
         variables,
         fitness: checks::fitness(r, node.fitness.unwrap_or_default(), &path.key("fitness")),
     })
-}
-
-fn http(r: &mut Resolver<'_>, written: &raw::Http, path: &Path) -> Option<HttpConfig> {
-    let text = written.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
-    let at = path.key("listen");
-    let Ok(listen) = text.parse::<SocketAddr>() else {
-        r.wrong(
-            &at,
-            format!("`{text}` is not an address and a port"),
-            format!("write it like `{DEFAULT_LISTEN}`, or `[::1]:8437`"),
-        );
-        return None;
-    };
-    if !listen.ip().is_loopback() {
-        r.warn(
-            &at,
-            format!("whoever reaches {listen} can read names, labels, facts and roles there"),
-            "nothing can be changed that way; listen on an address that only those reach who may read it",
-        );
-    }
-    Some(HttpConfig { listen })
 }
 
 /// A candidate publishes its checks by name, the node's and the election's together.

@@ -32,6 +32,9 @@ impl Shell {
     /// Takes policies in: they may describe and place differently.
     pub(super) fn take_policies(&mut self, policies: PolicySet) {
         self.policies = policies.recorded_by(&self.recorder);
+        if let Some(shown) = &self.shown {
+            shown.outlook.rank_by(self.policies.clone());
+        }
         let elections: Vec<_> = self.config.elections.iter().map(|e| e.name.clone()).collect();
         for election in elections {
             self.ask_anew(&election);

@@ -22,6 +22,7 @@ mod limiter;
 mod manifest_settings;
 mod memory;
 mod notices;
+mod pauses;
 mod phrase;
 mod placing;
 mod plugins;

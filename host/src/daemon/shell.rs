@@ -28,6 +28,7 @@ use crate::daemon::binding::Recorder;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
+use crate::daemon::pauses::Pauses;
 use crate::daemon::phrase::phrase;
 use crate::daemon::placing::{Ahead, Places, Wish};
 use crate::daemon::policies::PolicySet;
@@ -35,7 +36,7 @@ use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
 use crate::daemon::stops::{Ask, Stops};
 use crate::daemon::stuck::{HANGS_AFTER, Stuck};
-use crate::http::{Board, ElectionSnapshot, Metrics, Snapshot};
+use crate::http::{ElectionSnapshot, Metrics, Shown, Snapshot};
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -122,9 +123,10 @@ pub(crate) struct Shell {
     pub(crate) ended: Option<Ended>,
     pub(crate) stuck: Stuck,
     /// What others read of this node, where somebody may.
-    pub(crate) board: Option<Arc<Board>>,
+    pub(crate) shown: Option<Shown>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
+    pub(crate) pauses: Pauses,
     /// The terms whose exclusive effects were last reported to be in place.
     pub(crate) placed: BTreeMap<ElectionName, Token>,
 }
@@ -187,8 +189,8 @@ impl Shell {
             }
             let reading = Reading::now();
             self.attached.page.beat(reading);
-            if let Some(board) = &self.board {
-                board.beat(reading);
+            if let Some(shown) = &self.shown {
+                shown.board.beat(reading);
             }
             self.handle(events);
             self.check_guard();
@@ -215,7 +217,7 @@ impl Shell {
 
     /// Writes on the board what this node is doing now.
     fn publish(&self, now: Now) {
-        let Some(board) = &self.board else { return };
+        let Some(Shown { board, .. }) = &self.shown else { return };
         let status = self.core.status(now);
         let elections = status.elections.into_iter().map(|it| {
             let placed = self.placed.get(&it.election).copied();
@@ -327,6 +329,9 @@ impl Shell {
                     Outcome::Applied { at, .. } | Outcome::Rejected { at, .. } => *at,
                     Outcome::Unknown => Revision(0),
                 };
+                if let (true, Outcome::Applied { seen, .. }) = (read, &reply.outcome) {
+                    self.pauses.seen(seen);
+                }
                 if self.same_store(reply.cluster, at) { reply.outcome } else { Outcome::Unknown }
             }
             Err(error) => {
@@ -360,7 +365,10 @@ impl Shell {
             return None; // of a watch that was replaced
         }
         match event {
-            WatchEvent::Changes { at, entries } => Some(Event::Watched { at, entries }),
+            WatchEvent::Changes { at, entries } => {
+                self.pauses.seen(&entries);
+                Some(Event::Watched { at, entries })
+            }
             WatchEvent::Progress { at } => Some(Event::Watched { at, entries: Vec::new() }),
             WatchEvent::Broken(error) => {
                 let now = self.clock.now().fast;

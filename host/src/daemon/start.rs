@@ -16,6 +16,7 @@ use conclave_guard::{Attached, Clock, DaemonLock, LockError, Page, PageError, Re
 use conclave_manifests::{
     Ledger, LedgerError, Manifests, ManifestsError, Memory, MemoryError, Start,
 };
+use conclave_store::Store;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -30,6 +31,7 @@ use crate::daemon::fitness::FitnessBook;
 use crate::daemon::gate::PageGate;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::{Keeper, Lineage};
+use crate::daemon::pauses::Pauses;
 use crate::daemon::placing::Places;
 use crate::daemon::plugins::{self, Stamps};
 use crate::daemon::policies::PolicySet;
@@ -38,7 +40,7 @@ use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
 use crate::daemon::stuck::Stuck;
 use crate::decisions::DecisionLog;
-use crate::http::{self, Board, Metrics};
+use crate::http::{self, Board, Metrics, Outlook, Shown};
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
 const COMPILE_LIMIT: Duration = Duration::from_secs(30);
@@ -213,16 +215,20 @@ impl Life {
         let (core, first) = Core::new(settings, self.clock.now());
         let directory = config.state_directory.clone();
         let metrics = Arc::new(Metrics::new());
-        let board = board(&config, &self.attached, &metrics);
+        let shown = shown(&config, &self.attached, &metrics, &store);
         let log = DecisionLog::start(&config.state_directory);
         let node = config.node.name.clone();
         let recorder = Recorder { log, metrics: Arc::clone(&metrics), node };
         let policies = self.policies.recorded_by(&recorder);
+        if let Some(shown) = &shown {
+            shown.outlook.rank_by(policies.clone());
+        }
         let shell = Shell {
-            board,
+            shown,
             metrics,
             recorder,
             placed: BTreeMap::new(),
+            pauses: Pauses::new(Arc::clone(&store), config.timings.protocol.request_timeout),
             core,
             clock: self.clock,
             store,
@@ -251,14 +257,22 @@ impl Life {
     }
 }
 
-/// The board, where somebody may read it, and who answers from it.
-fn board(config: &Config, attached: &Attached, metrics: &Arc<Metrics>) -> Option<Arc<Board>> {
+/// What others read of this node, where somebody may, and who answers with it.
+fn shown(
+    config: &Config,
+    attached: &Attached,
+    metrics: &Arc<Metrics>,
+    store: &Arc<dyn Store>,
+) -> Option<Shown> {
     let http = config.http.as_ref()?;
     let (cluster, node) = (config.cluster.clone(), config.node.name.clone());
     let patience = attached.page.beat_period() * MISSED_ROUNDS;
-    let board = Arc::new(Board::new(cluster, node, attached.page, patience));
-    http::serve(http.listen, Arc::clone(&board), Arc::clone(metrics));
-    Some(board)
+    let board = Board::new(cluster.clone(), node.clone(), attached.page, patience);
+    let limit = config.timings.protocol.request_timeout;
+    let outlook = Outlook::start(cluster, node, store, limit);
+    let shown = Shown { board: Arc::new(board), metrics: Arc::clone(metrics), outlook };
+    http::serve(http, shown.clone());
+    Some(shown)
 }
 
 /// Runs the loop to its end, and gives the last writes a moment.

@@ -117,7 +117,7 @@ pub(super) async fn metrics(State(shown): State<Shown>) -> Response<Body> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match shown.metrics.encode(&shown.board) {
         Ok(text) => answer(StatusCode::OK, kind, text),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => failed(&error.to_string()),
     }
 }
 
@@ -222,23 +222,35 @@ fn election_answer(
 }
 
 fn unknown(name: &str) -> Response<Body> {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-    text(StatusCode::NOT_FOUND, &format!("this node takes part in no election `{name}`"))
+    text(StatusCode::NOT_FOUND, &format!("this node takes part in no election `{}`", shown(name)))
 }
 
-fn json(value: &impl Serialize) -> Response<Body> {
+pub(super) fn unknown_in_store(name: &str) -> Response<Body> {
+    text(StatusCode::NOT_FOUND, &format!("the store knows no election `{}`", shown(name)))
+}
+
+/// A name that somebody asked for, fit to be told back.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+pub(super) fn failed(words: &str) -> Response<Body> {
+    text(StatusCode::INTERNAL_SERVER_ERROR, words)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => answer(StatusCode::OK, "application/json", text),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => failed(&error.to_string()),
     }
 }
 
-fn text(status: StatusCode, words: &str) -> Response<Body> {
+pub(super) fn text(status: StatusCode, words: &str) -> Response<Body> {
     answer(status, "text/plain; charset=utf-8", format!("{words}\n"))
 }
 
 /// What is true now need not be true in a moment, so nobody shall keep it.
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

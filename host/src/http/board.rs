@@ -12,6 +12,13 @@ use conclave_core::record::Fitness;
 use conclave_core::status::Phase;
 use conclave_core::{ElectionName, NodeName, SessionId, Token};
 use conclave_guard::{Page, Reading};
+use tokio::sync::broadcast;
+
+use super::answers;
+use super::events::RoleNews;
+
+/// Changes of role that a listener may be behind.
+const BACKLOG: usize = 256;
 
 /// What the loop wrote last.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +50,7 @@ pub(crate) struct Board {
     /// How long a loop may show nothing before it counts as hung.
     patience: Duration,
     latest: RwLock<Arc<Snapshot>>,
+    roles: broadcast::Sender<RoleNews>,
     /// When the loop last came round, in nanoseconds of the boot clock.
     round: AtomicU64,
 }
@@ -55,6 +63,7 @@ impl Board {
             page,
             patience,
             latest: RwLock::default(),
+            roles: broadcast::Sender::new(BACKLOG),
             round: AtomicU64::new(Reading::now().boot_ns),
         }
     }
@@ -65,7 +74,29 @@ impl Board {
     }
 
     pub(crate) fn write(&self, snapshot: Snapshot) {
+        if self.roles.receiver_count() > 0 {
+            self.tell_roles(&snapshot);
+        }
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// What this node is from now on, whenever that changes.
+    pub(super) fn listen(&self) -> broadcast::Receiver<RoleNews> {
+        self.roles.subscribe()
+    }
+
+    fn tell_roles(&self, now: &Snapshot) {
+        let before = self.read();
+        let [was, is] = [&*before, now].map(|snapshot| self.valid_for(snapshot));
+        for (name, election) in &now.elections {
+            let role = answers::role(election, is);
+            let earlier = before.elections.get(name).map(|it| (answers::role(it, was), it.token));
+            if earlier != Some((role, election.token)) {
+                let news = RoleNews { election: name.clone(), role, token: election.token };
+                // The last listener may just have gone.
+                let _ = self.roles.send(news);
+            }
+        }
     }
 
     pub(crate) fn read(&self) -> Arc<Snapshot> {

@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored() {
-        let mark = MarkRecord { note: "why".into(), since_unix_ms: 7 };
+        let mark = MarkRecord { note: "why".into(), since_unix_ms: 7, for_ms: None };
         let bytes = br#"{"note":"why","since_unix_ms":7,"later":{"x":[1]}}"#;
         assert_eq!(decode(&pause(), bytes), Value::Mark(mark));
     }
 
     #[test]
     fn what_nobody_would_read_is_not_written() {
-        let mark = MarkRecord { note: "x".repeat(MAX_VALUE_BYTES), since_unix_ms: 0 };
+        let mark = MarkRecord { note: "x".repeat(MAX_VALUE_BYTES), since_unix_ms: 0, for_ms: None };
         let error = encode(b"/conclave/c/p", &mark).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { ref key, .. } if key == "/conclave/c/p"));
     }

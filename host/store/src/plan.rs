@@ -199,6 +199,13 @@ pub(crate) fn plan_control(keys: &Keys, control: &Control) -> Result<Transaction
     }
     match control {
         Control::Pause { election, mark } => set(keys, Key::Pause(election.clone()), mark.as_ref()),
+        Control::EndPause { election, seen } => {
+            let key = keys.encode(&Key::Pause(election.clone()));
+            let mut txn = Transaction::default();
+            txn.conditions.push(Condition::Modified { key: key.clone(), at: seen.0 });
+            txn.delete(key);
+            Ok(txn)
+        }
         Control::Transfer { election, transfer } => {
             set(keys, Key::Transfer(election.clone()), transfer.as_ref())
         }

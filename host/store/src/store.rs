@@ -67,6 +67,13 @@ pub enum Control {
         /// Who wants it, and why.
         mark: Option<MarkRecord>,
     },
+    /// Ends a pause that has served its time, if it is still the one that was seen.
+    EndPause {
+        /// Which election.
+        election: ElectionName,
+        /// The revision of the pause that was seen.
+        seen: Revision,
+    },
     /// Asks that a term move to another node.
     Transfer {
         /// Which election.

@@ -455,7 +455,11 @@ fn value(script: &mut Script<'_>) -> Value {
             accepted: script.once_in(2).then(|| offer(script)),
         }),
         2 => Value::Leader(leader(script)),
-        3 => Value::Mark(MarkRecord { note: text(script), since_unix_ms: script.number() }),
+        3 => Value::Mark(MarkRecord {
+            note: text(script),
+            since_unix_ms: script.number(),
+            for_ms: None,
+        }),
         4 => Value::Transfer(TransferRecord {
             token: Token(script.number()),
             to: script.once_in(2).then(|| node(script)),

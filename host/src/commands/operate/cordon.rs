@@ -75,7 +75,8 @@ async fn mark(wanted: &Cordon, drain: bool) -> Result<Report> {
     let held = held(&reading, &node, &elections);
     let began = Instant::now();
     for election in &elections {
-        let mark = MarkRecord { note: note(&wanted.asking), since_unix_ms: now_unix_ms() };
+        let mark =
+            MarkRecord { note: note(&wanted.asking), since_unix_ms: now_unix_ms(), for_ms: None };
         let (election, node, mark) = (election.clone(), node.clone(), Some(mark));
         cluster.tell(Control::Cordon { election, node, mark }).await?;
     }

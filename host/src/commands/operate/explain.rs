@@ -8,7 +8,7 @@ use anyhow::Result;
 use conclave_core::ranking::effective_order;
 use conclave_core::record::{CandidacyRecord, LeaderRecord, MarkRecord};
 use conclave_core::view::{CandidateView, Ranking, View};
-use conclave_core::{ElectionName, Key, NodeName, Token, Value};
+use conclave_core::{ElectionName, Key, NodeName, Token};
 use serde::Serialize;
 
 use super::{known_election, now_unix_ms, span};
@@ -113,15 +113,6 @@ impl<'a> Scene<'a> {
         let ranking = self.ranking.as_ref().and_then(|ranking| ranking.as_ref().ok());
         ranking.is_some_and(|it| it.excluded.iter().any(|ranked| ranked.node == *node))
     }
-
-    /// An operator's mark.
-    fn mark(&self, key: &Key) -> Option<MarkRecord> {
-        let entry = self.reading.entries.iter().find(|entry| entry.key == *key)?;
-        match &entry.stored.as_ref()?.value {
-            Value::Mark(mark) => Some(mark.clone()),
-            _ => Some(MarkRecord::default()),
-        }
-    }
 }
 
 fn held_ms(term: &LeaderRecord) -> u64 {
@@ -182,7 +173,7 @@ fn how(scene: &Scene<'_>) -> String {
 fn held_by(scene: &Scene<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     let Some(term) = &scene.holder else { return reasons };
-    if let Some(mark) = scene.mark(&Key::Pause(scene.election.clone())) {
+    if let Some(mark) = scene.reading.mark(&Key::Pause(scene.election.clone())) {
         reasons.push(format!("it is paused{}: conclave resume {}", said(&mark), scene.election));
     }
     let first = scene.order.first().filter(|first| **first != term.holder);
@@ -211,7 +202,7 @@ fn held_by(scene: &Scene<'_>) -> Vec<String> {
 
 fn other(scene: &Scene<'_>, candidate: &CandidateView) -> Other {
     let node = candidate.name.clone();
-    let mark = scene.mark(&Key::Cordon(scene.election.clone(), node.clone()));
+    let mark = scene.reading.mark(&Key::Cordon(scene.election.clone(), node.clone()));
     let reason = scene.reason(&node).filter(|reason| !reason.is_empty());
     let (why_not, until) = if let Some(mark) = mark {
         (format!("cordoned{}", said(&mark)), format!("conclave uncordon {node}"))

@@ -3,33 +3,14 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
-use conclave_core::record::{EndReason, HistoryRecord};
-use conclave_core::{ElectionName, Key, NodeName, Token, Value};
+use conclave_core::ElectionName;
 use serde::Serialize;
 
-use super::{known_election, now_unix_ms, span};
+use super::{known_election, span};
 use crate::cli::{History, Output, exit};
-use crate::commands::cluster::{self, Cluster, Reading};
+use crate::commands::cluster::{self, Cluster};
+use crate::reading::terms::{Term, all_terms, reason};
 use crate::terminal::columns;
-
-/// A term. Its times are those of the nodes' wall clocks: for people.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Term {
-    token: Token,
-    node: NodeName,
-    from_unix_ms: u64,
-    /// `None` while it stands.
-    to_unix_ms: Option<u64>,
-    length_ms: u64,
-    /// Why it ended.
-    why: Option<EndReason>,
-    /// Whether what it ran is known to have stopped.
-    clean: Option<bool>,
-    /// Who received it in the same transaction, if anybody.
-    handed_to: Option<NodeName>,
-    /// How long nobody held the election before; `None` for the first that is known.
-    gap_before_ms: Option<u64>,
-}
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -50,54 +31,8 @@ async fn read(wanted: &History) -> Result<Report> {
     let cluster = Cluster::open(&wanted.store).await?;
     let reading = cluster.read_known().await?;
     let election = known_election(&cluster, &reading, &wanted.election)?;
-    let mut terms = ended(&reading, &election);
-    terms.extend(standing(&reading, &election, now_unix_ms()));
-    terms.sort_by_key(|term| term.token);
-    find_gaps(&mut terms);
+    let terms = all_terms(&reading).remove(&election).unwrap_or_default();
     Ok(Report { election, terms })
-}
-
-fn ended(reading: &Reading, election: &ElectionName) -> Vec<Term> {
-    let term = |token: Token, record: &HistoryRecord| Term {
-        token,
-        node: record.holder.clone(),
-        from_unix_ms: record.from_unix_ms,
-        to_unix_ms: Some(record.to_unix_ms),
-        length_ms: record.to_unix_ms.saturating_sub(record.from_unix_ms),
-        why: Some(record.why),
-        clean: Some(record.clean),
-        handed_to: record.successor.clone(),
-        gap_before_ms: None,
-    };
-    let entries = reading.entries.iter().filter_map(|entry| {
-        let Key::History(of, token) = &entry.key else { return None };
-        let Value::History(record) = &entry.stored.as_ref()?.value else { return None };
-        (of == election).then(|| term(*token, record))
-    });
-    entries.collect()
-}
-
-fn standing(reading: &Reading, election: &ElectionName, now: u64) -> Option<Term> {
-    let holder = reading.listing.holder(election)?;
-    let term = holder.term?;
-    Some(Term {
-        token: holder.token,
-        node: term.holder,
-        from_unix_ms: term.since_unix_ms,
-        to_unix_ms: None,
-        length_ms: now.saturating_sub(term.since_unix_ms),
-        why: None,
-        clean: None,
-        handed_to: None,
-        gap_before_ms: None,
-    })
-}
-
-fn find_gaps(terms: &mut [Term]) {
-    for at in 1..terms.len() {
-        let ended = terms[at - 1].to_unix_ms;
-        terms[at].gap_before_ms = ended.map(|ended| terms[at].from_unix_ms.saturating_sub(ended));
-    }
 }
 
 fn table(report: &Report) -> String {
@@ -122,22 +57,6 @@ fn table(report: &Report) -> String {
     columns(&rows)
 }
 
-/// Why a term ended, in words.
-pub(super) fn reason(why: EndReason) -> &'static str {
-    match why {
-        EndReason::Silent => "its node fell silent",
-        EndReason::Stopping => "its node was stopped",
-        EndReason::Ranking => "the policy ranked another first",
-        EndReason::Transfer => "an operator moved it",
-        EndReason::Cordon => "its node was cordoned",
-        EndReason::Unfit => "its node became unfit",
-        EndReason::Excluded => "the policy excluded its node",
-        EndReason::Competitor => "a foreign competitor was next",
-        EndReason::Unsettled => "it placed nothing",
-        EndReason::Unconfigured => "its node no longer takes part",
-    }
-}
-
 fn time(unix_ms: u64) -> String {
     let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
     humantime::format_rfc3339_seconds(time).to_string()
@@ -145,7 +64,11 @@ fn time(unix_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use conclave_core::record::EndReason;
+    use conclave_core::{NodeName, Token};
+
     use super::*;
+    use crate::reading::terms::find_gaps;
 
     #[test]
     fn terms_are_shown_with_their_gaps_and_ends() {

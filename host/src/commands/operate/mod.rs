@@ -9,7 +9,7 @@ pub(super) mod pause;
 pub(super) mod transfer;
 pub(super) mod watch;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use conclave_core::ElectionName;
@@ -19,6 +19,7 @@ use crate::cli::{Asking, Output};
 use crate::commands::cluster::{Cluster, Reading};
 use crate::commands::say;
 use crate::config::host_name;
+use crate::reading::now_unix_ms;
 use crate::terminal::plain;
 
 /// How often the store is looked at while waiting.
@@ -33,10 +34,6 @@ fn note(asking: &Asking) -> String {
     let user = named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     let who = format!("{user}@{}", host_name());
     if asking.note.is_empty() { who } else { format!("{who}: {}", asking.note) }
-}
-
-fn now_unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A span for people, to the second once it has some.

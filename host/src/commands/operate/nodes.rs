@@ -47,10 +47,7 @@ fn all(reading: &Reading) -> Vec<Node> {
     let mut cordons: BTreeMap<NodeName, BTreeMap<ElectionName, String>> = BTreeMap::new();
     for entry in &reading.entries {
         if let Key::Cordon(election, node) = &entry.key {
-            let note = match entry.stored.as_ref().map(|stored| &stored.value) {
-                Some(conclave_core::Value::Mark(mark)) => mark.note.clone(),
-                _ => String::new(),
-            };
+            let note = reading.mark(&entry.key).unwrap_or_default().note;
             cordons.entry(node.clone()).or_default().insert(election.clone(), note);
         }
     }

@@ -1,13 +1,15 @@
 //! `conclave pause` and `resume`: elections that shall stay as they are.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use conclave_core::record::MarkRecord;
 use conclave_core::{ElectionName, Key};
 use conclave_store::Control;
 use serde::Serialize;
 
-use super::{elections, known_election, note, now_unix_ms, print};
-use crate::cli::{Pause, exit};
+use super::{elections, known_election, note, now_unix_ms, print, span};
+use crate::cli::{Pause, PauseFor, exit};
 use crate::commands::cluster::{self, Cluster, Reading};
 
 #[derive(Debug, Serialize)]
@@ -16,17 +18,17 @@ struct Report {
     elections: Vec<ElectionName>,
 }
 
-pub(in crate::commands) fn pause(wanted: &Pause) -> Result<u8> {
-    let report = cluster::block_on(set(wanted, true))?;
-    show(
-        wanted,
-        &report,
-        "paused: only what must be moves a term now; end it with `conclave resume`",
-    )
+pub(in crate::commands) fn pause(wanted: &PauseFor) -> Result<u8> {
+    let report = cluster::block_on(set(&wanted.pause, Some(wanted.lasting)))?;
+    let until = match wanted.lasting {
+        Some(lasting) => format!("; it ends after {}, or with `conclave resume`", span(lasting)),
+        None => "; end it with `conclave resume`".to_owned(),
+    };
+    show(&wanted.pause, &report, &format!("paused: only what must be moves a term now{until}"))
 }
 
 pub(in crate::commands) fn resume(wanted: &Pause) -> Result<u8> {
-    let report = cluster::block_on(set(wanted, false))?;
+    let report = cluster::block_on(set(wanted, None))?;
     show(wanted, &report, "no longer paused")
 }
 
@@ -36,7 +38,9 @@ fn show(wanted: &Pause, report: &Report, state: &str) -> Result<u8> {
     Ok(exit::SUCCESS)
 }
 
-async fn set(wanted: &Pause, paused: bool) -> Result<Report> {
+/// Pauses, for so long or without an end; or resumes.
+async fn set(wanted: &Pause, pause: Option<Option<Duration>>) -> Result<Report> {
+    let paused = pause.is_some();
     let cluster = Cluster::open(&wanted.asking.store).await?;
     let reading = cluster.read_known().await?;
     let mut elections = match &wanted.election {
@@ -50,8 +54,11 @@ async fn set(wanted: &Pause, paused: bool) -> Result<Report> {
         }
     }
     for election in &elections {
-        let mark =
-            paused.then(|| MarkRecord { note: note(&wanted.asking), since_unix_ms: now_unix_ms() });
+        let mark = pause.map(|lasting| MarkRecord {
+            note: note(&wanted.asking),
+            since_unix_ms: now_unix_ms(),
+            for_ms: lasting.map(|lasting| lasting.as_millis() as u64),
+        });
         cluster.tell(Control::Pause { election: election.clone(), mark }).await?;
     }
     Ok(Report { paused, elections })

@@ -43,7 +43,7 @@ pub(crate) async fn many_keys_are_listed(scene: Scene) {
 }
 
 pub(crate) async fn operators_set_and_clear_their_intents(scene: Scene) {
-    let mark = MarkRecord { note: "maintenance".into(), since_unix_ms: 9 };
+    let mark = MarkRecord { note: "maintenance".into(), since_unix_ms: 9, for_ms: Some(5) };
     let transfer = TransferRecord { token: Token(5), to: None, note: String::new() };
     let election = || "e".into();
     let table = [
@@ -78,6 +78,26 @@ pub(crate) async fn operators_set_and_clear_their_intents(scene: Scene) {
             assert!(!scene.everything().await.contains_key(&key));
         }
     }
+}
+
+pub(crate) async fn a_pause_ends_only_if_it_is_the_one_that_was_seen(scene: Scene) {
+    let pause = |note: &str| {
+        let mark = Some(MarkRecord { note: note.into(), ..MarkRecord::default() });
+        Control::Pause { election: "e".into(), mark }
+    };
+    let end = |seen| Control::EndPause { election: "e".into(), seen };
+    let key = Key::Pause("e".into());
+    let mut seen = Vec::new();
+    for note in ["first", "renewed"] {
+        scene.store.control(pause(note), TIMEOUT).await.expect("an answer");
+        seen.push(scene.everything().await[&key].modified);
+    }
+    let reply = scene.store.control(end(seen[0]), TIMEOUT).await.expect("an answer");
+    assert!(matches!(reply.outcome, Outcome::Rejected { .. }), "{reply:?}");
+    assert!(scene.everything().await.contains_key(&key), "it was renewed meanwhile");
+    let reply = scene.store.control(end(seen[1]), TIMEOUT).await.expect("an answer");
+    assert!(matches!(reply.outcome, Outcome::Applied { .. }), "{reply:?}");
+    assert!(!scene.everything().await.contains_key(&key));
 }
 
 pub(crate) async fn revisions_only_grow_and_the_store_stays_itself(scene: Scene) {

@@ -57,6 +57,7 @@ const CASES: &[Case] = cases![
     listing::everything_is_listed_at_one_revision,
     listing::many_keys_are_listed,
     listing::operators_set_and_clear_their_intents,
+    listing::a_pause_ends_only_if_it_is_the_one_that_was_seen,
     listing::revisions_only_grow_and_the_store_stays_itself,
     listing::the_store_is_measured,
     listing::what_is_too_large_is_refused_unsent,
