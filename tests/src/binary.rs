@@ -76,7 +76,10 @@ fn find() -> Result<PathBuf> {
         .context("run cargo")?;
     let messages = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!("cargo build failed:\n{}{messages}", String::from_utf8_lossy(&output.stderr));
+        let told = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told: String =
+            told.filter_map(|it| Some(it["message"]["rendered"].as_str()?.to_owned())).collect();
+        bail!("cargo build failed:\n{}{told}", String::from_utf8_lossy(&output.stderr));
     }
     messages
         .lines()

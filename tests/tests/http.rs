@@ -135,6 +135,8 @@ fn metrics_count_what_happened() -> Outcome {
         (&after, format!("conclave_held{of}"), 1.0),
         (&after, format!("conclave_fit{of}"), 1.0),
         (&after, "conclave_store_answers".to_owned(), 1.0),
+        (&before, format!("conclave_handover_seconds_count{of}"), 1.0),
+        (&after, format!("conclave_gap_seconds_count{of}"), 1.0),
     ] {
         assert_eq!(series(metrics, &start), Some(expected), "{start}\n{metrics}");
     }
@@ -144,6 +146,17 @@ fn metrics_count_what_happened() -> Outcome {
         let (_, metrics) = answering.get(&to, "/metrics").ok()?;
         (series(&metrics, "conclave_beat_seconds_count") > Some(0.0)).then_some(())
     })?;
+    eventually("a placing that was timed", PATIENCE, || {
+        let (_, metrics) = answering.get(&to, "/metrics").ok()?;
+        (series(&metrics, &format!("conclave_placing_seconds_count{of}")) == Some(1.0))
+            .then_some(())
+    })?;
+    let policy = "{policy=\"cold-standby\",function=\"describe\"}";
+    for (metrics, series_of) in
+        [(&before, "policy_call_seconds_count"), (&before, "policy_fuel_total")]
+    {
+        assert!(series(metrics, &format!("conclave_{series_of}{policy}")) > Some(0.0), "{metrics}");
+    }
     assert!(series(&after, "conclave_session_valid_seconds") > Some(0.0), "{after}");
     assert!(after.ends_with("# EOF\n"), "{after}");
     answering.cluster.finish()?;

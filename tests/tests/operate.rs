@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use conclave_tests::cluster::{self, Cluster, Plan};
-use conclave_tests::node::ELECTION;
+use conclave_tests::node::{ELECTION, TTL};
 use conclave_tests::proxy::Mode;
 use conclave_tests::{Outcome, PATIENCE, binary, eventually};
 use serde_json::{Value, json};
@@ -156,6 +156,24 @@ fn a_node_is_drained_and_comes_back() -> Outcome {
     done(&cluster, &["uncordon", &leader])?;
     done(&cluster, &["transfer", ELECTION, "--to", &leader])?;
     assert_eq!(cluster.leader()?, leader);
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_holder_that_fell_silent_is_told_with_the_gap_that_it_left() -> Outcome {
+    let cluster = Cluster::start(&["a", "b"], &Plan::default())?;
+    let leader = cluster.leader()?;
+    cluster.link(&leader, Mode::BlackHole)?;
+    let next = cluster.leader_after(&leader)?;
+    let history = done(&cluster, &["history", ELECTION])?;
+    let terms = history["terms"].as_array().context("terms")?;
+    let [.., ended, stands] = &terms[..] else { panic!("two terms: {history}") };
+    assert_eq!((&ended["node"], &ended["why"]), (&json!(leader), &json!("silent")), "{history}");
+    assert_eq!(stands["node"], json!(next), "{history}");
+    // Nobody led from when it was last heard of, for its TTL at least.
+    let gap = stands["gap_before_ms"].as_u64().context("a gap")?;
+    assert!(gap >= TTL.as_millis() as u64, "{history}");
     cluster.finish()?;
     Ok(())
 }

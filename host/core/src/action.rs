@@ -147,6 +147,9 @@ pub enum Notice {
         delay: Duration,
         /// Taken over from, or received from, this node.
         from: Option<NodeName>,
+        /// How long nobody held the election before, by the wall clocks of two nodes: for people. `None` where
+        /// that is unknown, and for a term that goes on after a restart.
+        gap: Option<Duration>,
         /// In words.
         why: String,
     },

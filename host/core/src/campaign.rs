@@ -128,6 +128,9 @@ impl Election {
             Vacancy::Dead { token, term, evidence, foreign_behind } => {
                 let owed = millis(self.settings.takeover_delay).max(term.delay_ms);
                 let why = format!("took over from {}", term.holder);
+                // Nobody can say when it ended; this is when it was last heard of.
+                let heard = node.replica.heard_at(&term.holder, term.session);
+                let silent = heard.map_or(0, |at| node.now.fast.since(at).as_millis() as u64);
                 let record =
                     (!foreign_behind).then(|| self.leader_record(node, session, owed, &why));
                 let ending = Ending {
@@ -136,7 +139,7 @@ impl Election {
                         holder: term.holder.clone(),
                         successor: record.as_ref().map(|_| me.clone()),
                         from_unix_ms: term.since_unix_ms,
-                        to_unix_ms: node.now.unix_ms,
+                        to_unix_ms: node.now.unix_ms.saturating_sub(silent),
                         why: EndReason::Silent,
                         clean: false,
                         delay_ms: owed,
@@ -313,7 +316,7 @@ impl Election {
         let delay =
             if adopted { Duration::ZERO } else { Duration::from_millis(term.record.delay_ms) };
         let from = node.replica.previous(&self.name).map(|(_, previous)| previous.holder.clone());
-        self.announce(node, &term, delay, from);
+        self.announce(node, &term, delay, from, adopted);
         if adopted {
             node.act(Action::Lead { election: self.name.clone(), token, adopted });
         }
@@ -323,12 +326,22 @@ impl Election {
         self.hold(node);
     }
 
-    fn announce(&self, node: &mut Node, term: &Term, delay: Duration, from: Option<NodeName>) {
+    fn announce(
+        &self,
+        node: &mut Node,
+        term: &Term,
+        delay: Duration,
+        from: Option<NodeName>,
+        adopted: bool,
+    ) {
+        let ended = node.replica.previous(&self.name).map(|(_, previous)| previous.to_unix_ms);
+        let gap = |ended| Duration::from_millis(term.record.since_unix_ms.saturating_sub(ended));
         node.notice(Notice::TermBegan {
             election: self.name.clone(),
             token: term.token,
             delay,
             from,
+            gap: ended.filter(|_| !adopted).map(gap),
             why: term.record.why.clone(),
         });
     }

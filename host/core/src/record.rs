@@ -183,7 +183,8 @@ pub struct HistoryRecord {
     /// When it began, milliseconds since 1970 by the holder's wall clock; for people.
     #[serde(default)]
     pub from_unix_ms: u64,
-    /// When it ended, milliseconds since 1970 by the writer's wall clock; for people.
+    /// When it ended, milliseconds since 1970 by the writer's wall clock; for people. Of a holder that fell
+    /// silent, when it was last heard of.
     #[serde(default)]
     pub to_unix_ms: u64,
     /// Why it ended.

@@ -182,6 +182,12 @@ impl Replica {
             .collect()
     }
 
+    /// When the newest beat of a session was received, while its record stands.
+    pub(crate) fn heard_at(&self, node: &NodeName, session: SessionId) -> Option<Time> {
+        let heard = self.heard.get(node)?;
+        (heard.create.0 == session.0).then_some(heard.at)
+    }
+
     /// Whether any absence is remembered.
     pub(crate) fn has_absences(&self) -> bool {
         !self.absent.is_empty()

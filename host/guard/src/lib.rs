@@ -89,6 +89,7 @@ pub use handover::{Handover, handover_version};
 pub use heartbeat::{GuardState, GuardWatch, Rhythm};
 pub use lines::{Lines, LinesEnd};
 pub use lock::{DaemonLock, Holder, LockError, boot_id};
+pub use log::LogFormat;
 pub use page::{Attached, DEFAULT_SLOTS, Page};
 pub use session::{PageSession, SessionWriter};
 pub use slot::{Claim, Kind, SlotId};

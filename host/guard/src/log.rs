@@ -2,7 +2,7 @@
 //!
 //! A thread of its own writes them (`lines`): the guard must wait for nobody.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,29 @@ use crate::lines::{Lines, LinesEnd};
 /// Lines that wait to be written.
 const BACKLOG: usize = 64;
 
+/// How log lines are written, by guard and daemon alike: `CONCLAVE_LOG_FORMAT`, read once at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object on each line, for programs.
+    Json,
+}
+
+impl LogFormat {
+    /// What the environment wants: `json`, or else text.
+    pub fn from_env() -> Self {
+        match std::env::var_os("CONCLAVE_LOG_FORMAT") {
+            Some(format) if format == "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
+    }
+}
+
 /// Where the lines go.
 pub(crate) struct Log {
     lines: Lines,
+    format: LogFormat,
     /// Waits for the last ones.
     _end: LinesEnd,
 }
@@ -21,7 +41,7 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn start() -> io::Result<Self> {
         let (lines, end) = Lines::to_stderr(BACKLOG)?;
-        Ok(Log { lines, _end: end })
+        Ok(Log { lines, format: LogFormat::from_env(), _end: end })
     }
 
     pub(crate) fn info(&self, message: &str, fields: impl Display) {
@@ -43,9 +63,38 @@ impl Log {
 
     fn line(&self, level: &str, message: &str, fields: &dyn Display) {
         let time = timestamp(SystemTime::now());
-        let line = format!("{time} {level} conclave::guard: {message} {fields}\n");
+        let line = match self.format {
+            LogFormat::Text => format!("{time} {level} conclave::guard: {message} {fields}\n"),
+            LogFormat::Json => object(&[
+                ("timestamp", &time),
+                ("level", level.trim_start()),
+                ("message", message),
+                ("details", &fields.to_string()),
+                ("target", "conclave::guard"),
+            ]),
+        };
         self.lines.put(line.into_bytes());
     }
+}
+
+/// Texts as a line of JSON.
+fn object(members: &[(&str, &str)]) -> String {
+    let mut line = String::from("{");
+    for (at, (name, text)) in members.iter().enumerate() {
+        line.push_str(if at == 0 { "\"" } else { ",\"" });
+        line.push_str(name);
+        line.push_str("\":\"");
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => line.extend(['\\', c]),
+                // Writing to a string cannot fail.
+                c if c.is_control() => drop(write!(line, "\\u{:04x}", c as u32)),
+                c => line.push(c),
+            }
+        }
+        line.push('"');
+    }
+    line + "}\n"
 }
 
 /// RFC 3339 in UTC with microseconds.
@@ -76,6 +125,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn whatever_is_told_is_one_line_of_json() {
+        for (text, expected) in [
+            ("plain", r#"{"message":"plain","details":"plain"}"#),
+            (
+                "say \"no\" \\ \n\u{7f}",
+                r#"{"message":"say \"no\" \\ \u000a\u007f","details":"say \"no\" \\ \u000a\u007f"}"#,
+            ),
+        ] {
+            assert_eq!(object(&[("message", text), ("details", text)]), format!("{expected}\n"));
+        }
+    }
 
     #[test]
     fn timestamps_read_as_dates() {

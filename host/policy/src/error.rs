@@ -80,6 +80,22 @@ pub enum Cause {
     Instantiate(#[source] Source),
 }
 
+impl Cause {
+    /// Which it is, for programs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Cause::Trap(_) => "trap",
+            Cause::Fuel { .. } => "fuel",
+            Cause::Deadline { .. } => "deadline",
+            Cause::Memory { .. } => "memory",
+            Cause::Refused(_) => "refused",
+            Cause::BadAnswer(_) => "bad_answer",
+            Cause::Exit { .. } => "exit",
+            Cause::Instantiate(_) => "instantiate",
+        }
+    }
+}
+
 /// A policy's own word that it gives no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {

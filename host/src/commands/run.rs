@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use conclave_guard::{DaemonLock, GuardConfig, Handover, Lines, LinesEnd};
+use conclave_guard::{DaemonLock, GuardConfig, Handover, Lines, LinesEnd, LogFormat};
 use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -206,11 +206,14 @@ pub(super) fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
         EnvFilter::try_from_env("CONCLAVE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let (lines, end) = Lines::to_stderr(LOG_BACKLOG).context("cannot start to log")?;
     let writer = lines.clone();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || writer.clone())
-        .with_ansi(takes_colours(&std::io::stderr()))
-        .init();
+        .with_ansi(takes_colours(&std::io::stderr()));
+    match LogFormat::from_env() {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).with_ansi(false).init(),
+    }
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     Ok((lines, end))
 }

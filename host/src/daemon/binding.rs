@@ -55,6 +55,8 @@ pub struct Asked<T> {
     /// The answer, or why there is none, as a phrase.
     pub result: Result<T, String>,
     usage: Usage,
+    /// What kind of failure it is, if it is one.
+    failure: Option<&'static str>,
 }
 
 impl Binding {
@@ -175,9 +177,15 @@ impl Binding {
         ask: impl FnOnce(&Policy) -> Result<(T, Usage), PolicyError>,
     ) -> Asked<T> {
         match self.policy.as_ref().map(ask) {
-            Ok(Ok((value, usage))) => Asked { result: Ok(value), usage },
-            Ok(Err(error)) => Asked { usage: *error.usage, result: Err(phrase(&error)) },
-            Err(reason) => Asked { result: Err(reason.to_string()), usage: Usage::default() },
+            Ok(Ok((value, usage))) => Asked { result: Ok(value), usage, failure: None },
+            Ok(Err(error)) => {
+                let (failure, result) = (Some(error.cause.label()), Err(phrase(&error)));
+                Asked { usage: *error.usage, result, failure }
+            }
+            Err(reason) => {
+                let (failure, result) = (Some("not_loaded"), Err(reason.to_string()));
+                Asked { result, usage: Usage::default(), failure }
+            }
         }
     }
 
@@ -190,7 +198,7 @@ impl Binding {
         answer: fn(T) -> decisions::Answer,
     ) {
         let Some(recorder) = &self.recorder else { return hand(asked.result) };
-        let copy = asked.result.clone();
+        let (copy, failure) = (asked.result.clone(), asked.failure);
         hand(asked.result);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let PolicyVersion { name, component, .. } = self.version();
@@ -206,6 +214,8 @@ impl Binding {
             cost: cost(asked.usage),
             ..Decision::default()
         };
+        let function = decision.question.function();
+        recorder.metrics.policy(&decision.policy, function, asked.usage, failure);
         if let Some(Ok(shadow)) = &self.shadow {
             shadow.ask(decision.clone(), recorder);
         }

@@ -13,10 +13,11 @@ pub(crate) fn log(notice: &Notice) {
         Notice::NameContested { nonce } => {
             info!(%nonce, "another daemon's session stands under this node's name; waiting for its time to pass");
         }
-        Notice::TermBegan { election, token, delay, from, why } => {
+        Notice::TermBegan { election, token, delay, from, gap, why } => {
             let from = from.as_ref().map(tracing::field::display);
             let delay_ms = delay.as_millis() as u64;
-            info!(%election, %token, delay_ms, from, why, "term began");
+            let gap_ms = gap.map(|gap| gap.as_millis() as u64);
+            info!(%election, %token, delay_ms, from, gap_ms, why, "term began");
         }
         Notice::TermEnded { election, token, successor, why } => {
             let successor = successor.as_ref().map(tracing::field::display);

@@ -418,6 +418,7 @@ impl Shell {
             }
             ManifestEvent::Placed { election, token, .. } => {
                 self.placed.insert(election.clone(), token);
+                self.metrics.placed(&election, token);
                 let now = self.clock.now();
                 self.publish(now);
                 info!(%election, %token, "leading: exclusive effects in place");
@@ -502,6 +503,8 @@ impl Shell {
                 self.want(&election, Wish::Follow { holder });
             }
             Action::Withdraw { op, election } => {
+                self.metrics.withdrawing(&election);
+                self.tell_withdrawing(&election);
                 self.want(&election, Wish::Withdraw);
                 self.manifests.withdraw(&election, op);
                 self.stuck.withdrawing(&election, op);
@@ -527,6 +530,14 @@ impl Shell {
                 });
             }
         }
+    }
+
+    /// Why a term ends is told once it has ended; what is lost with a session ends here and now.
+    fn tell_withdrawing(&mut self, election: &ElectionName) {
+        let token = self.core.phase(election, self.clock.now()).and_then(|(_, token)| token);
+        let stands = self.attached.page.session().is_some_and(|it| it.stands(Reading::now()));
+        let reason = if stands { "the term is being given up" } else { "the session is over" };
+        info!(%election, token = token.map(tracing::field::display), reason, "leading no more: withdrawing");
     }
 
     fn send(&self, op: OpId, request: Request, timeout: Duration) {

@@ -1,23 +1,26 @@
 //! Metrics, in the form that Prometheus reads. What counts is counted where it happens; what is so now is
-//! read off the board when somebody asks.
+//! read off the board when somebody asks (`now`).
+
+mod now;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use conclave_core::Notice;
 use conclave_core::record::EndReason;
-use conclave_core::status::Phase;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use conclave_core::{ElectionName, Token};
+use conclave_policy::Usage;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::answers;
 use super::board::Board;
+use now::Now;
 
 /// Which election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +48,27 @@ pub(crate) struct OfKind {
     kind: &'static str,
 }
 
+/// Which policy, and which of its functions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfPolicy {
+    policy: String,
+    function: &'static str,
+}
+
+/// Which policy and function, and why it gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfCause {
+    policy: String,
+    function: &'static str,
+    cause: &'static str,
+}
+
+/// A histogram of each election's spans.
+type Spans = Family<OfElection, Histogram>;
+
+/// When something began that is not over yet, in each election.
+type Since = Mutex<BTreeMap<ElectionName, Instant>>;
+
 /// What is counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -58,6 +82,17 @@ pub(crate) struct Metrics {
     manifest_events: Family<OfEvent, Counter>,
     shadow_decisions: Family<OfDecision, Counter>,
     policy_kept_out: Family<OfElection, Gauge>,
+    policy_time: Family<OfPolicy, Histogram>,
+    policy_fuel: Family<OfPolicy, Counter>,
+    policy_errors: Family<OfCause, Counter>,
+    /// How long nobody held it before a term of this node.
+    gaps: Spans,
+    /// From beginning to withdraw to the term being another's.
+    handovers: Spans,
+    withdrawing: Since,
+    /// From taking a term to everything being in place.
+    placings: Spans,
+    began: Mutex<BTreeMap<ElectionName, (Token, Instant)>>,
 }
 
 /// Which decision, and how the shadow's compares.
@@ -82,11 +117,65 @@ impl Metrics {
             manifest_events: Family::default(),
             shadow_decisions: Family::default(),
             policy_kept_out: Family::default(),
+            // From 5 µs, an empty sandbox, to 0.16 s, more than one may take.
+            policy_time: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_005, 2.0, 16))
+            }),
+            policy_fuel: Family::default(),
+            policy_errors: Family::default(),
+            gaps: Family::new_with_constructor(spans),
+            handovers: Family::new_with_constructor(spans),
+            withdrawing: Since::default(),
+            placings: Family::new_with_constructor(spans),
+            began: Mutex::default(),
+        }
+    }
+
+    /// A policy was asked.
+    pub(crate) fn policy(
+        &self,
+        policy: &str,
+        function: &'static str,
+        usage: Usage,
+        failure: Option<&'static str>,
+    ) {
+        let label = OfPolicy { policy: policy.to_owned(), function };
+        self.policy_time.get_or_create(&label).observe(usage.elapsed.as_secs_f64());
+        self.policy_fuel.get_or_create(&label).inc_by(usage.fuel);
+        if let Some(cause) = failure {
+            let label = OfCause { policy: policy.to_owned(), function, cause };
+            self.policy_errors.get_or_create(&label).inc();
+        }
+    }
+
+    /// This node begins to withdraw what only the leader may have.
+    pub(crate) fn withdrawing(&self, election: &ElectionName) {
+        lock(&self.withdrawing).entry(election.clone()).or_insert_with(Instant::now);
+    }
+
+    /// What only the leader may have is in place.
+    pub(crate) fn placed(&self, election: &ElectionName, token: Token) {
+        let mut began = lock(&self.began);
+        // A changed source is placed again in the same term.
+        if let Some((_, since)) = began.get(election).filter(|(of, _)| *of == token) {
+            let label = OfElection { election: election.to_string() };
+            self.placings.get_or_create(&label).observe(since.elapsed().as_secs_f64());
+            began.remove(election);
+        }
+    }
+
+    /// A term of this node ended, perhaps by being handed over.
+    fn left(&self, election: &ElectionName, handed_over: bool) {
+        lock(&self.began).remove(election);
+        let since = lock(&self.withdrawing).remove(election);
+        if let Some(since) = since.filter(|_| handed_over) {
+            let label = OfElection { election: election.to_string() };
+            self.handovers.get_or_create(&label).observe(since.elapsed().as_secs_f64());
         }
     }
 
     /// The plugin directory was looked at: whether an election's component there cannot be used.
-    pub(crate) fn plugin(&self, election: &conclave_core::ElectionName, kept_out: bool) {
+    pub(crate) fn plugin(&self, election: &ElectionName, kept_out: bool) {
         let label = OfElection { election: election.to_string() };
         self.policy_kept_out.get_or_create(&label).set(kept_out.into());
     }
@@ -94,7 +183,7 @@ impl Metrics {
     /// A shadow was asked what its election's policy decided.
     pub(crate) fn shadow(
         &self,
-        election: &conclave_core::ElectionName,
+        election: &ElectionName,
         function: &'static str,
         outcome: &'static str,
     ) {
@@ -103,10 +192,7 @@ impl Metrics {
     }
 
     /// What an election's shadow was asked so far, by outcome; empty where there is none.
-    pub(crate) fn shadow_counts(
-        &self,
-        election: &conclave_core::ElectionName,
-    ) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn shadow_counts(&self, election: &ElectionName) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         for outcome in ["same", "different", "failed", "skipped"] {
             for function in ["rank", "describe", "place"] {
@@ -121,13 +207,17 @@ impl Metrics {
 
     /// The core told something.
     pub(crate) fn notice(&self, notice: &Notice) {
-        let of =
-            |election: &conclave_core::ElectionName| OfElection { election: election.to_string() };
+        let of = |election: &ElectionName| OfElection { election: election.to_string() };
         match notice {
-            Notice::TermBegan { election, .. } => {
+            Notice::TermBegan { election, token, gap, .. } => {
                 self.terms_began.get_or_create(&of(election)).inc();
+                if let Some(gap) = gap {
+                    self.gaps.get_or_create(&of(election)).observe(gap.as_secs_f64());
+                }
+                lock(&self.began).insert(election.clone(), (*token, Instant::now()));
             }
-            Notice::TermEnded { election, why, .. } => {
+            Notice::TermEnded { election, why, successor, .. } => {
+                self.left(election, successor.is_some());
                 let label = OfReason { election: election.to_string(), reason: reason(*why) };
                 self.terms_ended.get_or_create(&label).inc();
             }
@@ -155,13 +245,13 @@ impl Metrics {
     }
 
     /// Something happened to an election's manifests.
-    pub(crate) fn manifest(&self, election: &conclave_core::ElectionName, event: &'static str) {
+    pub(crate) fn manifest(&self, election: &ElectionName, event: &'static str) {
         let label = OfEvent { election: election.to_string(), event };
         self.manifest_events.get_or_create(&label).inc();
     }
 
     /// Everything, as text.
-    pub(crate) fn encode(&self, board: &std::sync::Arc<Board>) -> Result<String, fmt::Error> {
+    pub(crate) fn encode(&self, board: &Arc<Board>) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("conclave");
         registry.register("terms_began", "Terms of this node that began", self.terms_began.clone());
         registry.register("terms_ended", "Terms of this node that ended", self.terms_ended.clone());
@@ -206,11 +296,49 @@ impl Metrics {
             "What shadow policies were asked: same, different, failed, or skipped where they are behind",
             self.shadow_decisions.clone(),
         );
-        registry.register_collector(Box::new(Now(std::sync::Arc::clone(board))));
+        self.register_spans(&mut registry);
+        registry.register_collector(Box::new(Now(Arc::clone(board))));
         let mut out = String::new();
         text::encode(&mut out, &registry)?;
         Ok(out)
     }
+}
+
+impl Metrics {
+    fn register_spans(&self, registry: &mut Registry) {
+        for (name, help, spans) in [
+            ("gap", "How long nobody held an election before a term of this node", &self.gaps),
+            (
+                "handover",
+                "From beginning to withdraw to the term being another node's",
+                &self.handovers,
+            ),
+            ("placing", "From taking a term to everything being in place", &self.placings),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, spans.clone());
+        }
+        registry.register_with_unit(
+            "policy_call",
+            "What a policy's answer took",
+            Unit::Seconds,
+            self.policy_time.clone(),
+        );
+        registry.register("policy_fuel", "Fuel that a policy used", self.policy_fuel.clone());
+        registry.register(
+            "policy_errors",
+            "Questions that a policy did not answer, by cause",
+            self.policy_errors.clone(),
+        );
+    }
+}
+
+/// From a millisecond, a handover on a quick machine, to half a minute, a takeover with its delay.
+fn spans() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A reason as a label.
@@ -226,95 +354,5 @@ fn reason(why: EndReason) -> &'static str {
         EndReason::Competitor => "competitor",
         EndReason::Unsettled => "unsettled",
         EndReason::Unconfigured => "unconfigured",
-    }
-}
-
-/// What is so at this moment.
-#[derive(Clone)]
-struct Now(std::sync::Arc<Board>);
-
-impl fmt::Debug for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Now")
-    }
-}
-
-/// Every phase, each a series of its own.
-const PHASES: [Phase; 7] = [
-    Phase::Spectating,
-    Phase::Standby,
-    Phase::Campaigning,
-    Phase::Waiting,
-    Phase::Leading,
-    Phase::Withdrawing,
-    Phase::Stuck,
-];
-
-impl Collector for Now {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let board = &self.0;
-        let snapshot = board.read();
-        let valid_for = board.valid_for(&snapshot);
-        let mut gauge = |name: &str, help: &str, values: Vec<(Vec<(&str, String)>, f64)>| {
-            let kind = ConstGauge::new(0.0_f64).metric_type();
-            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for (labels, value) in values {
-                let encoder = metric.encode_family(&labels)?;
-                ConstGauge::new(value).encode(encoder)?;
-            }
-            Ok::<(), fmt::Error>(())
-        };
-        let number = |holds: bool| if holds { 1.0 } else { 0.0 };
-        let elections = || snapshot.elections.iter();
-        let of = |election: &conclave_core::ElectionName| vec![("election", election.to_string())];
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let who = vec![
-            ("cluster", board.cluster.clone()),
-            ("node", board.node.to_string()),
-            ("version", version),
-        ];
-        gauge("node_info", "Which node this is", vec![(who, 1.0)])?;
-        gauge(
-            "session_valid_seconds",
-            "How long this node's terms stand if no beat is confirmed any more",
-            vec![(Vec::new(), valid_for.as_secs_f64())],
-        )?;
-        gauge(
-            "store_answers",
-            "Whether the store answered when it was last asked",
-            vec![(Vec::new(), number(snapshot.store_answers))],
-        )?;
-        let phases = elections().flat_map(|(name, it)| {
-            PHASES.map(|phase| {
-                let labels = vec![
-                    ("election", name.to_string()),
-                    ("phase", answers::phase(phase).to_owned()),
-                ];
-                (labels, number(it.phase == phase))
-            })
-        });
-        gauge("phase", "What this node does in an election", phases.collect())?;
-        let role = |it| answers::role(it, valid_for);
-        let leads =
-            elections().map(|(name, it)| (of(name), number(role(it) == answers::Role::Leader)));
-        gauge("leader", "Whether this node leads, within its deadline", leads.collect())?;
-        let without = elections().map(|(name, it)| {
-            let leads = role(it) == answers::Role::Leader;
-            (of(name), number(leads && it.placed != it.token))
-        });
-        gauge(
-            "leader_without_manifests",
-            "Whether this node leads and what follows the leader is not in place: look at once",
-            without.collect(),
-        )?;
-        let tokens =
-            elections().filter_map(|(name, it)| Some((of(name), it.holder.as_ref()?.1.0 as f64)));
-        gauge("holder_token", "The fencing token of the holder in store", tokens.collect())?;
-        let held = elections().map(|(name, it)| (of(name), number(it.holder.is_some())));
-        gauge("held", "Whether the store names a holder", held.collect())?;
-        let fit = elections().map(|(name, it)| {
-            (of(name), number(it.fitness.as_ref().is_some_and(|fitness| fitness.fit)))
-        });
-        gauge("fit", "Whether this node could lead, by its manifests and checks", fit.collect())
     }
 }
