@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 mod decisions;
 pub mod demo;
+mod exec;
 mod http;
 pub mod podmaster;
 mod reading;

@@ -45,11 +45,11 @@ struct Events(Receiver<(String, Value)>);
 
 impl Events {
     fn of(at: SocketAddr) -> Result<Self> {
-        let mut lines = Caller { at, authority: None, token: None }.listen("/v1/events")?;
+        let lines = Caller { at, authority: None, token: None }.listen("/v1/events")?;
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
             let mut name = String::new();
-            while let Some(line) = lines.next() {
+            for line in lines {
                 if let Some(event) = line.strip_prefix("event: ") {
                     name = event.to_owned();
                 } else if let Some(data) = line.strip_prefix("data: ") {

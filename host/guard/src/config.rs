@@ -29,6 +29,10 @@ pub struct GuardConfig {
     pub final_codes: Vec<u8>,
     /// How many exclusive files the node can have in place at once.
     pub slots: usize,
+    /// Whether the daemon starts processes that only the leader may have.
+    pub has_processes: bool,
+    /// Whether the guard tells only what is wrong.
+    pub quiet: bool,
     /// How often guard and daemon beat, and when either counts as hung.
     pub rhythm: Rhythm,
     /// How guard and daemon are replaced by another version; `None` where they never are.
@@ -65,6 +69,8 @@ impl GuardConfig {
             destinations: Vec::new(),
             final_codes: Vec::new(),
             slots: DEFAULT_SLOTS,
+            has_processes: false,
+            quiet: false,
             rhythm: Rhythm::default(),
             upgrade: None,
             handover: None,

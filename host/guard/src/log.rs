@@ -34,18 +34,21 @@ impl LogFormat {
 pub(crate) struct Log {
     lines: Lines,
     format: LogFormat,
+    quiet: bool,
     /// Waits for the last ones.
     _end: LinesEnd,
 }
 
 impl Log {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(quiet: bool) -> io::Result<Self> {
         let (lines, end) = Lines::to_stderr(BACKLOG)?;
-        Ok(Log { lines, format: LogFormat::from_env(), _end: end })
+        Ok(Log { lines, format: LogFormat::from_env(), quiet, _end: end })
     }
 
     pub(crate) fn info(&self, message: &str, fields: impl Display) {
-        self.line(" INFO", message, &fields);
+        if !self.quiet {
+            self.line(" INFO", message, &fields);
+        }
     }
 
     pub(crate) fn warn(&self, message: &str, fields: impl Display) {

@@ -51,6 +51,19 @@ pub enum Kind {
     /// A role file that says `leader`: the staged file, which says `standby`, is renamed over it;
     /// where there is none, the role file is unlinked, for a missing one means standby.
     RoleFile,
+    /// A control group of processes: all of them are killed by the group's `cgroup.kill`, which is the destination;
+    /// beside it stands `cgroup.procs`, which names those that are left.
+    ControlGroup,
+    /// A process group, named as its leader's directory in `/proc`: all of it is killed. Nobody may reap the leader
+    /// while the slot is claimed but who releases it.
+    ProcessGroup,
+}
+
+impl Kind {
+    /// Whether it is about processes. They end with the daemon that started them.
+    pub fn is_of_processes(self) -> bool {
+        matches!(self, Kind::ControlGroup | Kind::ProcessGroup)
+    }
 }
 
 /// Names one claim; a later claim of the same slot has another id.
@@ -198,6 +211,12 @@ impl Page {
         self.slots().iter().filter(taken).count()
     }
 
+    /// Whether processes are claimed.
+    pub(crate) fn claims_processes(&self) -> bool {
+        let taken = |slot: &Slot| slot.state.load(SeqCst) & STATE_MASK != FREE;
+        self.slots().iter().any(|slot| taken(slot) && slot.kind().is_of_processes())
+    }
+
     /// Puts the slots in order after the daemon's death: what it was still writing was never in
     /// place.
     pub(crate) fn free_unfinished(&self) {
@@ -236,11 +255,9 @@ impl Page {
 
 impl Slot {
     pub(crate) fn kind(&self) -> Kind {
-        if self.kind.load(SeqCst) == Kind::RoleFile as u64 {
-            Kind::RoleFile
-        } else {
-            Kind::Manifest
-        }
+        const KINDS: [Kind; 3] = [Kind::RoleFile, Kind::ControlGroup, Kind::ProcessGroup];
+        let word = self.kind.load(SeqCst);
+        KINDS.into_iter().find(|kind| *kind as u64 == word).unwrap_or(Kind::Manifest)
     }
 
     /// Takes a claimed slot for withdrawing; `None` when it is not claimed.

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, fsync, lstat, open, rename, unlink};
 use rustix::io::{Errno, Result, retry_on_intr};
 
 use crate::layout::{PATH_LEN, Paths, Slot};
+use crate::processes::{end_cgroup, end_group};
 use crate::slot::Kind;
 
 /// Room for the paths of one slot, made before it is needed.
@@ -42,6 +43,9 @@ pub(crate) fn withdraw(
             remove(dest).and(unstaged)?;
         }
         Kind::RoleFile => reset(slot, dest, staged)?,
+        // What has ended stays away without a sync.
+        Kind::ControlGroup => return end_cgroup(dest, staged),
+        Kind::ProcessGroup => return end_group(dest),
     }
     if sync { sync_directory(&mut buffers.dest) } else { Ok(()) }
 }

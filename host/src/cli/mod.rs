@@ -4,6 +4,7 @@ mod operate;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -87,6 +88,14 @@ pub enum Command {
     Nodes(Status),
     /// Show what changes, as it changes
     Watch(Watch),
+    /// Run a command while this node leads an election, and end it when it does not
+    ///
+    /// Takes part in the election for that alone; whoever else does the same competes. While this node leads, the
+    /// command runs, with CONCLAVE_TERM (the fencing token), CONCLAVE_ELECTION, CONCLAVE_NODE and CONCLAVE_ROLE in its
+    /// environment and nothing on its standard input. When the term is over all of its processes are ended, by the
+    /// deadline, whatever happens to this program; when this node leads again, the command runs again. When the
+    /// command ends by itself so does this, with its exit status.
+    Exec(Exec),
     /// Look at a policy, and test it
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
@@ -116,6 +125,13 @@ pub enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// What becomes the command of `conclave exec`, once its daemon gives leave
+    #[command(hide = true, disable_help_flag = true)]
+    Stub {
+        /// Program and arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
     /// What the demo starts
     #[command(subcommand, hide = true)]
@@ -201,6 +217,31 @@ pub enum PolicyCommand {
     /// not compared, for they decide nothing. Exit status: 0 it decides everything in the same way; 1
     /// something otherwise; 2 the call is wrong, or log or policy cannot be read.
     Replay(Replay),
+}
+
+/// What to run while this node leads.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Exec {
+    /// The election
+    pub election: String,
+    /// Where the store is
+    #[command(flatten)]
+    pub store: StoreArguments,
+    /// The name to take part by, instead of the host's and a number
+    #[arg(long, value_name = "NODE")]
+    pub name: Option<String>,
+    /// How long a silent node keeps the lead; without it, as configured, or 10s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// How long the command has to end once it is asked to by SIGTERM; past the deadline it has no time
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// Where guard and daemon keep their state; they know
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub state_directory: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// What to play, and how to show it.

@@ -21,7 +21,7 @@ use crate::config;
 use crate::daemon::{BUILT_IN, withdraw_left};
 
 pub(super) fn clean(whose: &Clean) -> Result<u8> {
-    let (_log, _written_at_the_end) = run::start_log(0)?;
+    let (_log, _written_at_the_end) = run::start_log(run::LOG)?;
     let settings = match (&whose.config, &whose.state_dir) {
         (Some(file), _) => {
             let (config, _) = config::parse_again(file, &config::read(file)?, &BUILT_IN)?;

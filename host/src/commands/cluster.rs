@@ -74,8 +74,20 @@ impl Cluster {
 
 /// The store that was named, its cluster, and the configuration that named them.
 fn place(arguments: &StoreArguments) -> Result<(StoreConfig, String, Option<Arc<Config>>)> {
+    let text = match &arguments.config {
+        Some(file) => config::read(file)?,
+        None => String::new(),
+    };
+    place_of(arguments, &text)
+}
+
+/// As [`place`], by the text of the configuration that was read already.
+pub(super) fn place_of(
+    arguments: &StoreArguments,
+    text: &str,
+) -> Result<(StoreConfig, String, Option<Arc<Config>>)> {
     if let Some(file) = &arguments.config {
-        let (config, warnings) = config::parse_again(file, &config::read(file)?, &BUILT_IN)?;
+        let (config, warnings) = config::parse_again(file, text, &BUILT_IN)?;
         say_warnings(&warnings);
         return Ok((config.store.clone(), config.cluster.clone(), Some(Arc::new(config))));
     }

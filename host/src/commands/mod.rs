@@ -3,6 +3,7 @@
 mod check;
 mod clean;
 mod cluster;
+mod exec;
 mod operate;
 mod policy;
 mod run;
@@ -50,6 +51,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Explain(wanted) => operate::explain::explain(&wanted),
         Command::Nodes(wanted) => operate::nodes::nodes(&wanted),
         Command::Watch(wanted) => operate::watch::watch(&wanted),
+        Command::Exec(wanted) => exec::exec(&wanted),
+        Command::Stub { command } => Ok(crate::exec::stub::wait_and_become(&command)),
         Command::Demo => demo::run().map(|()| exit::SUCCESS).map_err(Into::into),
         Command::StandIn(StandIn::Pod { .. }) => {
             demo::stand_in::pod();

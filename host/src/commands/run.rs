@@ -20,7 +20,7 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Cli, exit};
-use crate::commands::{say, say_warnings, upgrade};
+use crate::commands::{exec, say, say_warnings, upgrade};
 use crate::config::{self, Config, Warning};
 use crate::daemon::{self, BUILT_IN, Ended, StartError};
 use crate::podmaster::{self, Parsed};
@@ -66,6 +66,16 @@ fn guard(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
     let mut guard = for_guard(config.state_directory.clone(), call)?;
     guard.destinations = config.exclusive_directories();
     guard.slots = config.exclusive_slots();
+    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
+    Ok(conclave_guard::run(guard)?)
+}
+
+/// As [`guard`], for a node that is there for a command: it is not replaced by another version.
+pub(super) fn guard_exec(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
+    let mut guard = for_guard(config.state_directory.clone(), call)?;
+    guard.upgrade = None;
+    guard.has_processes = true;
+    guard.quiet = true;
     guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
     Ok(conclave_guard::run(guard)?)
 }
@@ -117,7 +127,8 @@ fn forget_store(config: &Config) -> Result<()> {
 pub(super) struct Told {
     pub(super) config: Config,
     warnings: Vec<Warning>,
-    verbosity: u64,
+    /// What is logged unless the environment says.
+    log: &'static str,
     /// The configuration's file, and its text as the guard keeps it; none where there is no file.
     pub(super) source: Option<(PathBuf, String)>,
 }
@@ -129,15 +140,19 @@ pub(super) fn told(arguments: Vec<OsString>) -> Result<Told> {
     match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
         Ok(cli::Command::Run { config: file, .. }) => {
             let (config, warnings) = config::parse_again(&file, &text, &BUILT_IN)?;
-            Ok(Told { config, warnings, verbosity: 0, source: Some((file, text)) })
+            Ok(Told { config, warnings, log: LOG, source: Some((file, text)) })
         }
         Ok(cli::Command::Podmaster { arguments }) => match podmaster::parse_again(arguments)? {
             Parsed::Run(it) => {
-                let (config, warnings, verbosity) = (it.config, it.warnings, it.verbosity);
-                Ok(Told { config, warnings, verbosity, source: None })
+                let log = if it.verbosity >= 2 { LOG_MORE } else { LOG };
+                Ok(Told { config: it.config, warnings: it.warnings, log, source: None })
             }
             Parsed::Help(_) => bail!("the daemon is started by its guard"),
         },
+        Ok(cli::Command::Exec(wanted)) => {
+            let config = exec::configuration(&wanted, &text)?;
+            Ok(Told { config, warnings: Vec::new(), log: LOG_LESS, source: None })
+        }
         _ => bail!("the daemon is started by its guard; use `conclave run`"),
     }
 }
@@ -157,13 +172,18 @@ fn handed_over() -> Result<String> {
 pub(super) fn daemon(arguments: Vec<OsString>) -> Result<u8> {
     // Otherwise process lists would show the name by which the guard started it: `exe`.
     rustix::thread::set_name(c"conclave").context("cannot name the process")?;
-    let Told { config, warnings, verbosity, .. } = told(arguments)?;
-    let (log, _written_at_the_end) = start_log(verbosity)?;
+    let Told { config, warnings, log, .. } = told(arguments)?;
+    let state_directory = config.state_directory.clone();
+    let (log, _written_at_the_end) = start_log(log)?;
     for Warning(problem) in warnings {
         let place = problem.place.map(tracing::field::display);
         warn!(place, message = problem.message, "configuration");
     }
     let (code, words) = match live(config) {
+        Ok(Ended::Command(status)) => {
+            exec::leave_status(&state_directory, status)?;
+            (exit::SUCCESS, None)
+        }
         Ok(ended) => tell(&ended),
         Err(error) => {
             let (code, words) = super::failure(&error);
@@ -198,10 +218,14 @@ fn live(config: Config) -> Result<Ended> {
 /// little enough for what they take in memory.
 const LOG_BACKLOG: usize = 4096;
 
-/// The environment decides what is logged, then podmaster's `--v`. Nothing that logs ever waits
+/// What is logged; with podmaster's `--v=2`; and beside a command, whose words matter more.
+pub(super) const LOG: &str = "info";
+const LOG_MORE: &str = "conclave=debug,info";
+const LOG_LESS: &str = "warn";
+
+/// The environment decides what is logged, then the call. Nothing that logs ever waits
 /// for whoever reads: the loop would, and its session would end.
-pub(super) fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
-    let default = if verbosity >= 2 { "conclave=debug,info" } else { "info" };
+pub(super) fn start_log(default: &str) -> Result<(Lines, LinesEnd)> {
     let filter =
         EnvFilter::try_from_env("CONCLAVE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let (lines, end) = Lines::to_stderr(LOG_BACKLOG).context("cannot start to log")?;
@@ -222,7 +246,7 @@ pub(super) fn start_log(verbosity: u64) -> Result<(Lines, LinesEnd)> {
 fn tell(ended: &Ended) -> (u8, Option<String>) {
     match ended {
         // The guard knows which of the two it asked for.
-        Ended::Stopped | Ended::SteppedAside => (exit::SUCCESS, None),
+        Ended::Stopped | Ended::SteppedAside | Ended::Command(_) => (exit::SUCCESS, None),
         // Neither is final: a guard that watches again starts another daemon.
         Ended::Aborted | Ended::Unwatched => (exit::FAILURE, None),
         Ended::NameTaken { nonce, addresses } => {

@@ -110,6 +110,7 @@ fn election(
         overlap_accepted: written.overlap.is_some(),
         role_file,
         on_stuck: written.on_stuck,
+        command: None,
     };
     warn_of_overlap(r, path, &config);
     Some(config)

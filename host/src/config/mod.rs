@@ -32,6 +32,7 @@ use conclave_yaml::{Document, decode};
 
 use crate::check::{FitnessCheck, StopCheck};
 
+pub use crate::exec::CommandConfig;
 pub use conclave_yaml::{Place, Problem, Problems as ConfigErrors, Warning};
 pub use paths::{SourceError, canonical, encode_name};
 pub use raw::OnPolicyFailure;
@@ -250,6 +251,8 @@ pub struct ElectionConfig {
     pub role_file: Option<PathBuf>,
     /// The command to run, as arguments, when exclusive effects cannot be withdrawn.
     pub on_stuck: Option<Vec<String>>,
+    /// What runs while this node leads; only `conclave exec` has that.
+    pub command: Option<CommandConfig>,
     /// Where this stands.
     pub places: ElectionPlaces,
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_guard::{Attached, Claim, Page};
+use conclave_guard::{Attached, Claim, Page, end_processes};
 use conclave_manifests::{Ledger, LedgerDamage, ManifestSettings, Start, clean};
 use tracing::{error, warn};
 
@@ -124,6 +124,9 @@ pub(crate) fn withdraw_left(
 
 /// Takes a claimed effect out of its place, as the guard would. A missing role file means standby.
 fn take_away(claim: &Claim) -> io::Result<()> {
+    if claim.kind.is_of_processes() {
+        return end_processes(claim);
+    }
     remove(&claim.staged)?;
     remove(&claim.dest)?;
     match claim.dest.parent().map(fs::File::open) {

@@ -42,7 +42,10 @@ impl Config {
         let of = |election: &ElectionConfig| {
             let files = election.manifests.iter().filter(|m| m.exclusive).count();
             let directories = election.manifest_directory.iter().filter(|d| d.exclusive).count();
-            files + directories * OF_A_DIRECTORY + usize::from(election.role_file.is_some())
+            files
+                + directories * OF_A_DIRECTORY
+                + usize::from(election.role_file.is_some())
+                + usize::from(election.command.is_some())
         };
         self.elections.iter().map(of).sum::<usize>().max(conclave_guard::DEFAULT_SLOTS)
     }

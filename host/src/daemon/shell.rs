@@ -36,6 +36,7 @@ use crate::daemon::promise::Promise;
 use crate::daemon::start::Ended;
 use crate::daemon::stops::{Ask, Stops};
 use crate::daemon::stuck::{HANGS_AFTER, Stuck};
+use crate::exec::{Finished, Runner};
 use crate::http::{ElectionSnapshot, Metrics, Shown, Snapshot};
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
@@ -77,6 +78,8 @@ pub(crate) enum Input {
     Placed { election: ElectionName, number: u64, result: Result<Vec<Placement>, String> },
     /// A policy that failed is to be asked again.
     AskAnew(ElectionName),
+    /// A command that runs while this node leads has ended by itself.
+    Command(Finished),
     /// Time has passed since this withdrawal began.
     WithdrawalOverdue { op: OpId, election: ElectionName },
 }
@@ -127,6 +130,9 @@ pub(crate) struct Shell {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
     pub(crate) pauses: Pauses,
+    pub(crate) runner: Runner,
+    /// How the command ended, after which this node does.
+    pub(crate) command_ended: Option<u8>,
     /// The terms whose exclusive effects were last reported to be in place.
     pub(crate) placed: BTreeMap<ElectionName, Token>,
 }
@@ -303,6 +309,11 @@ impl Shell {
                 self.places.keep_ahead(&election, number, ahead);
                 None
             }
+            Input::Command(Finished { election, status }) => {
+                info!(%election, status, "giving the term up: what it was for has ended");
+                self.command_ended = Some(status);
+                Some(Event::Stop)
+            }
             Input::WithdrawalOverdue { op, election } => {
                 self.stuck.overdue(&election, op);
                 None
@@ -413,6 +424,9 @@ impl Shell {
                         self.release_adopted(op, slots.clone());
                         return None; // it counts once they are released
                     }
+                    if self.end_command(op, &election) {
+                        return None; // it counts once that is gone
+                    }
                 }
                 Some(Event::Withdrawn { op, result })
             }
@@ -422,6 +436,9 @@ impl Shell {
                 let now = self.clock.now();
                 self.publish(now);
                 info!(%election, %token, "leading: exclusive effects in place");
+                if self.holds(&election, token) {
+                    self.runner.lead(&election, token);
+                }
                 None
             }
             ManifestEvent::NotPlaced { election, token, reason } => {
@@ -463,6 +480,20 @@ impl Shell {
             }
             promise.keep(answer(busy()));
         });
+    }
+
+    /// Begins to end the command that runs in a term, if one does; the withdrawal counts once it is gone.
+    fn end_command(&mut self, op: OpId, election: &ElectionName) -> bool {
+        let in_time = self.attached.page.session().is_some_and(|it| it.stands(Reading::now()));
+        let Some(ended) = self.runner.stop(election, in_time) else { return false };
+        let answer = move |result| Input::Core(Event::Withdrawn { op, result });
+        let promise =
+            Promise::new(&self.inputs, answer(Err("ending the command failed".to_owned())));
+        tokio::spawn(async move {
+            ended.await;
+            promise.keep(answer(Ok(())));
+        });
+        true
     }
 
     /// Whether this node still has the term, by the core and by the guard.
@@ -508,9 +539,10 @@ impl Shell {
                 self.want(&election, Wish::Withdraw);
                 self.manifests.withdraw(&election, op);
                 self.stuck.withdrawing(&election, op);
-                let inputs = self.inputs.clone();
+                let (inputs, patience) =
+                    (self.inputs.clone(), HANGS_AFTER + self.runner.grace(&election));
                 tokio::spawn(async move {
-                    tokio::time::sleep(HANGS_AFTER).await;
+                    tokio::time::sleep(patience).await;
                     // A loop that has ended has nothing stuck.
                     let _ = inputs.send(Input::WithdrawalOverdue { op, election });
                 });
@@ -524,7 +556,10 @@ impl Shell {
                 self.ended = Some(match exit {
                     // A guard that comes back to life is to start another.
                     Exit::Stopped if self.unwatched => Ended::Unwatched,
-                    Exit::Stopped => Ended::Stopped,
+                    Exit::Stopped => match self.command_ended {
+                        Some(status) => Ended::Command(status),
+                        None => Ended::Stopped,
+                    },
                     Exit::NameTaken { nonce, addresses } => Ended::NameTaken { nonce, addresses },
                     Exit::StoreWentBack { known, seen } => Ended::StoreWentBack { known, seen },
                 });

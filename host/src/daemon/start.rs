@@ -40,6 +40,7 @@ use crate::daemon::stops::Stops;
 use crate::daemon::stores::{self, OpenError};
 use crate::daemon::stuck::Stuck;
 use crate::decisions::DecisionLog;
+use crate::exec::Runner;
 use crate::http::{self, Board, Metrics, Outlook, Shown};
 
 /// How long standing as a candidate waits for policies to be compiled (design, "Policies").
@@ -56,6 +57,8 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 pub enum Ended {
     /// It was told to stop, and gave everything up.
     Stopped,
+    /// What it led for, a command, ended with this status; it gave everything up.
+    Command(u8),
     /// It was told to stop twice, or before it could withdraw what an earlier life left: the guard
     /// withdraws what is left.
     Aborted,
@@ -228,6 +231,8 @@ impl Life {
             metrics,
             recorder,
             placed: BTreeMap::new(),
+            runner: runner(&config, self.attached.page, &self.inputs),
+            command_ended: None,
             pauses: Pauses::new(Arc::clone(&store), config.timings.protocol.request_timeout),
             core,
             clock: self.clock,
@@ -255,6 +260,17 @@ impl Life {
         };
         Ok((shell, first))
     }
+}
+
+/// What runs commands while this node leads, and has the loop hear of their ends.
+fn runner(config: &Config, page: Page, inputs: &UnboundedSender<Input>) -> Runner {
+    let command = |it: &ElectionConfig| Some((it.name.clone(), it.command.clone()?));
+    let commands = config.elections.iter().filter_map(command).collect();
+    let inputs = inputs.clone();
+    Runner::new(page, config.node.name.clone(), commands, move |finished| {
+        // The loop has ended, and the command with it.
+        let _ = inputs.send(Input::Command(finished));
+    })
 }
 
 /// What others read of this node, where somebody may, and who answers with it.

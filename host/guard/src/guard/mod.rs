@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, set_child_subreaper};
 
 use crate::backoff::Backoff;
 use crate::clock::{BootTimer, Reading};
@@ -70,7 +70,7 @@ const LISTENING: Duration = Duration::from_millis(10);
 pub fn run(mut config: GuardConfig) -> Result<u8, GuardError> {
     // First of all, so that no request to stop kills this process or, as process 1, is lost.
     let signals = Signals::hold_back().map_err(setup("signal handlers"))?;
-    let log = Log::start().map_err(setup("log"))?;
+    let log = Log::start(config.quiet).map_err(setup("log"))?;
     let mut guard = match config.handover.take() {
         Some(handover) => Guard::take_over(handover, config, signals, log)?,
         None => Guard::set_up(config, signals, log)?,
@@ -203,6 +203,11 @@ impl Guard {
         now: Reading,
     ) -> Result<Self, GuardError> {
         let GuardConfig { state_dir, mut command, input, destinations, upgrade, .. } = config;
+        if config.has_processes {
+            // What the daemon started becomes the guard's once that is dead, which reaps it.
+            set_child_subreaper(Some(getpid()))
+                .map_err(|error| setup("subreaper")(error.into()))?;
+        }
         let lanes = Lanes::start(page.page, &destinations).map_err(setup("threads"))?;
         let program = command.get_program().to_string_lossy().into_owned();
         command.envs(page.environment());
@@ -343,7 +348,8 @@ impl Guard {
             self.end = Some(self.end_code(death, killed));
         }
         let standing = self.page.page.session().is_some_and(|session| session.stands(now));
-        if self.end.is_some() || !own || !standing {
+        // Nobody reaps for the next daemon what this one started: a number could come to mean others.
+        if self.end.is_some() || !own || !standing || self.page.page.claims_processes() {
             self.withdraw_for_good(now);
         }
         if self.end.is_some() {
