@@ -206,21 +206,6 @@ fn a_podmaster_is_upgraded_under_its_own_name() -> Outcome {
 }
 
 #[test]
-fn an_upgrade_keeps_the_configuration_and_says_so() -> Outcome {
-    let (mut cluster, program) = led_by_own_copy(&Plan::default())?;
-    let (since, old) = (Instant::now(), cluster.node("a").daemon()?);
-    cluster.node("a").config()["elections"] = serde_json::json!([]);
-    cluster.node("a").write_config()?;
-    binary::install_at(&program)?;
-    cluster.node("a").signal(Signal::USR2)?;
-    cluster.node("a").daemon_replaced(old)?;
-    cluster.leads_for("a", TTL * 2)?;
-    logged(&mut cluster, "an upgrade keeps what was read then")?;
-    cluster.finish()?.untouched("a", &all(), since)?;
-    Ok(())
-}
-
-#[test]
 fn an_upgraded_guard_keeps_the_deadline_of_a_frozen_daemon() -> Outcome {
     let (mut cluster, program) = led_by_own_copy(&Plan::default())?;
     let daemon = cluster.node("a").daemon()?;

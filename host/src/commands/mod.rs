@@ -4,6 +4,7 @@ mod check;
 mod clean;
 mod cluster;
 mod exec;
+mod kept;
 mod operate;
 mod policy;
 mod run;

@@ -1,26 +1,22 @@
 //! `conclave run` and `conclave podmaster`: the guard, and the daemon that it starts.
 //!
 //! The guard reads the configuration, so that mistakes are told by the process that the operator
-//! started, and hands the same text to every daemon that it starts: an edit takes effect when
-//! somebody starts the node anew and is there to see it, not when a daemon happens to die. It
-//! loads no policy and opens no store: it stays tiny. Replaced by another version (`upgrade`), it
-//! goes on with the text that it has.
+//! started, and hands the same text to every daemon that it starts (`kept`): an edit takes effect when
+//! somebody asks for it and is there to see it (`upgrade`), not when a daemon happens to die. It
+//! loads no policy and opens no store: it stays tiny.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use conclave_guard::{DaemonLock, GuardConfig, Handover, Lines, LinesEnd, LogFormat};
-use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Cli, exit};
-use crate::commands::{exec, say, say_warnings, upgrade};
+use crate::commands::{exec, kept, say, say_warnings, upgrade};
 use crate::config::{self, Config, Warning};
 use crate::daemon::{self, BUILT_IN, Ended, StartError};
 use crate::podmaster::{self, Parsed};
@@ -66,7 +62,7 @@ fn guard(config: &Config, call: &[OsString], text: &str) -> Result<u8> {
     let mut guard = for_guard(config.state_directory.clone(), call)?;
     guard.destinations = config.exclusive_directories();
     guard.slots = config.exclusive_slots();
-    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
+    guard.input = Some(kept::keep(text).context("cannot keep the configuration in memory")?);
     Ok(conclave_guard::run(guard)?)
 }
 
@@ -76,13 +72,13 @@ pub(super) fn guard_exec(config: &Config, call: &[OsString], text: &str) -> Resu
     guard.upgrade = None;
     guard.has_processes = true;
     guard.quiet = true;
-    guard.input = Some(in_memory(text).context("cannot keep the configuration in memory")?);
+    guard.input = Some(kept::keep(text).context("cannot keep the configuration in memory")?);
     Ok(conclave_guard::run(guard)?)
 }
 
 /// Goes on as the guard that this process was before it executed this program; `None` when it was
-/// started otherwise. The configuration stays what it was, and is not even read: between the
-/// old program and this one the guard must wait for no disk.
+/// started otherwise. The configuration is not even read: between the old program and this one the guard
+/// must wait for no disk.
 fn go_on(call: &[OsString]) -> Result<Option<u8>> {
     let handover = Handover::take().context("cannot take over from the program before")?;
     let Some(handover) = handover else { return Ok(None) };
@@ -101,13 +97,6 @@ fn for_guard(state_directory: PathBuf, call: &[OsString]) -> Result<GuardConfig>
     guard.final_codes = vec![exit::USAGE, exit::NAME_TAKEN, exit::OTHER_STORE];
     guard.upgrade = Some(upgrade::to_installed(call)?);
     Ok(guard)
-}
-
-/// A file that no disk and no editor gets at.
-fn in_memory(text: &str) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("configuration", MemfdFlags::CLOEXEC)?);
-    file.write_all(text.as_bytes())?;
-    Ok(file)
 }
 
 /// The operator accepts a store that was restored or replaced: what is known of the old one goes.
@@ -136,7 +125,7 @@ pub(super) struct Told {
 /// Reads what the guard was called with, and what it hands over.
 pub(super) fn told(arguments: Vec<OsString>) -> Result<Told> {
     let program = std::iter::once(OsString::from("conclave"));
-    let text = handed_over()?;
+    let text = kept::handed_over()?;
     match Cli::read(program.chain(arguments)).map(|cli| cli.command) {
         Ok(cli::Command::Run { config: file, .. }) => {
             let (config, warnings) = config::parse_again(&file, &text, &BUILT_IN)?;
@@ -155,17 +144,6 @@ pub(super) fn told(arguments: Vec<OsString>) -> Result<Told> {
         }
         _ => bail!("the daemon is started by its guard; use `conclave run`"),
     }
-}
-
-/// What the guard hands to its daemons.
-fn handed_over() -> Result<String> {
-    let input = std::io::stdin();
-    if FileType::from_raw_mode(fstat(&input)?.st_mode) != FileType::RegularFile {
-        bail!("the daemon is started by its guard; use `conclave run`");
-    }
-    let mut text = String::new();
-    input.lock().read_to_string(&mut text).context("cannot read the configuration")?;
-    Ok(text)
 }
 
 /// The daemon, with what the guard was called with.

@@ -1,5 +1,5 @@
-//! Replacing a running program by another version: what the guard executes on SIGUSR2, and what
-//! that version answers when it is asked first.
+//! Replacing a running program by another version, and its configuration by a changed one: what the guard
+//! executes on SIGUSR2, and what that version answers when it is asked first. It takes both over, or neither.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -8,15 +8,21 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use conclave_guard::{Upgrade, handover_version};
 use conclave_manifests::LEDGER_VERSION;
 
 use crate::cli::exit;
 use crate::commands::run::{Told, told};
-use crate::commands::say;
-use crate::config;
+use crate::commands::{kept, say, say_warnings};
+use crate::config::{self, Config, Occasion, StoreConfig};
+use crate::daemon::{BUILT_IN, PolicySet};
+
+/// How long policies of a changed configuration may take to compile: less than the guard waits for an answer.
+const COMPILE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How the guard is replaced by what is installed under this program's name. `call` is what the
 /// daemon is told.
@@ -56,7 +62,7 @@ fn version() -> String {
 
 /// `conclave takes-over`: whether this program can go on with what a guard of `version` has.
 pub(super) fn answer(version: &str, arguments: Vec<OsString>) -> Result<u8> {
-    let Told { source, .. } = told(arguments)?;
+    let Told { config, source, .. } = told(arguments)?;
     let own = self::version();
     if version != own {
         say(&format!(
@@ -64,15 +70,64 @@ pub(super) fn answer(version: &str, arguments: Vec<OsString>) -> Result<u8> {
         ));
         return Ok(Upgrade::NOT_IN_PLACE);
     }
-    if let Some((file, text)) = source
-        && config::read(&file).is_ok_and(|now| now != text)
-    {
-        say(&format!(
-            "conclave: {} was changed since the node was started; an upgrade keeps what was read then, start the node anew for the change",
-            file.display()
-        ));
+    match source {
+        Some((file, text)) => take_over(&config, &file, &text),
+        None => Ok(exit::SUCCESS),
     }
+}
+
+/// Whether a changed configuration can be gone on with, of a file whose text was `text`; if so it is what
+/// daemons find from now on.
+fn take_over(old: &Config, file: &Path, text: &str) -> Result<u8> {
+    let now = config::read(file)?;
+    if now == text {
+        return Ok(exit::SUCCESS);
+    }
+    let (new, warnings) = config::parse(file, &now, &BUILT_IN)?;
+    say_warnings(&warnings);
+    let fixed = fixed_for_life(old, &new);
+    if !fixed.is_empty() {
+        bail!(
+            "{}: what was changed takes effect only when the node is started anew: {}; nothing of it is taken over",
+            file.display(),
+            fixed.join(", ")
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let loading = PolicySet::load(Arc::new(new), Occasion::Start, COMPILE_LIMIT);
+    let loaded = runtime.block_on(loading);
+    runtime.shutdown_background();
+    if let Some(reason) = loaded?.failure() {
+        bail!("{}: the policies were not asked: {reason}", file.display());
+    }
+    kept::replace(&now).context("cannot hand the configuration over")?;
+    say(&format!("conclave: taking over what was changed in {}", file.display()));
     Ok(exit::SUCCESS)
+}
+
+/// What a session, its guard and its store are by, and so cannot be changed under a term.
+fn fixed_for_life(old: &Config, new: &Config) -> Vec<&'static str> {
+    let room = conclave_guard::DEFAULT_SLOTS.max(old.exclusive_slots());
+    [
+        ("cluster", old.cluster != new.cluster),
+        ("node.name", old.node.name != new.node.name),
+        ("store", !same_place(&old.store, &new.store)),
+        ("state_directory", old.state_directory != new.state_directory),
+        ("timings.ttl", old.timings.protocol.ttl != new.timings.protocol.ttl),
+        ("more manifests than the guard has room for", new.exclusive_slots() > room),
+    ]
+    .into_iter()
+    .filter_map(|(what, changed)| changed.then_some(what))
+    .collect()
+}
+
+/// Whether it is the same kind of store; an etcd may have moved to other members, and a daemon finds out whether it
+/// is still the one that it knows.
+fn same_place(old: &StoreConfig, new: &StoreConfig) -> bool {
+    match (old, new) {
+        (StoreConfig::Etcd(_), StoreConfig::Etcd(_)) => true,
+        (old, new) => old == new,
+    }
 }
 
 #[cfg(test)]
