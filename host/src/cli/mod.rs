@@ -126,6 +126,11 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the man pages, one for each command, into a directory
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
     /// What becomes the command of `conclave exec`, once its daemon gives leave
     #[command(hide = true, disable_help_flag = true)]
     Stub {

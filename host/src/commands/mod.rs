@@ -13,8 +13,10 @@ mod status;
 mod upgrade;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::CommandFactory;
 use conclave_guard::{GuardError, LockError};
 
@@ -62,6 +64,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::StandIn(StandIn::Node { config }) => {
             demo::stand_in::node(&config).map(|()| exit::FAILURE).map_err(Into::into)
         }
+        Command::Man { directory } => man(&directory),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "conclave", &mut std::io::stdout());
             Ok(exit::SUCCESS)
@@ -72,6 +75,13 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         say(&words);
         code
     }))
+}
+
+fn man(directory: &Path) -> anyhow::Result<u8> {
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
+    written.with_context(|| format!("cannot write man pages into {}", directory.display()))?;
+    Ok(exit::SUCCESS)
 }
 
 /// The exit status that an error stands for, and the error with its causes.

@@ -10,8 +10,8 @@ use conclave_yaml::{Part, Path, Resolver};
 use super::manifests::{self, Files};
 use super::resolve::{plain_name, unknown_policy};
 use super::{
-    DEFAULT_POLICY, ElectionConfig, ElectionPlaces, OnPolicyFailure, Place, ShadowConfig,
-    StoreConfig, checks, raw, timings,
+    DEFAULT_POLICY, ElectionConfig, ElectionPlaces, HooksConfig, OnPolicyFailure, Place,
+    ShadowConfig, StoreConfig, checks, raw, timings,
 };
 
 /// How long a kubelet may take to notice that a manifest has gone.
@@ -92,6 +92,7 @@ fn election(
     if let Some(command) = &written.on_stuck {
         checks::command(r, command, &path.key("on_stuck"));
     }
+    let hooks = written.hooks.map(|written| hooks(r, written, &path.key("hooks")));
     let on_policy_failure =
         written.on_policy_failure.unwrap_or_else(|| OnPolicyFailure::of_policy(&policy));
     let shadow = written.shadow.and_then(|it| shadow(r, it, &path.key("shadow"), policies));
@@ -110,10 +111,24 @@ fn election(
         overlap_accepted: written.overlap.is_some(),
         role_file,
         on_stuck: written.on_stuck,
+        hooks,
         command: None,
     };
     warn_of_overlap(r, path, &config);
     Some(config)
+}
+
+fn hooks(r: &mut Resolver<'_>, written: raw::Hooks, path: &Path) -> HooksConfig {
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    let raw::Hooks { gained, lost, changed, timeout } = written;
+    for (field, command) in [("gained", &gained), ("lost", &lost), ("changed", &changed)] {
+        if let Some(command) = command {
+            checks::command(r, command, &path.key(field));
+        }
+    }
+    let timeout = timeout.map_or(TIMEOUT, |span| span.0);
+    let timeout = checks::not_for_ever(r, &path.key("timeout"), "timeout", timeout);
+    HooksConfig { gained, lost, changed, timeout }
 }
 
 fn shadow(

@@ -251,10 +251,25 @@ pub struct ElectionConfig {
     pub role_file: Option<PathBuf>,
     /// The command to run, as arguments, when exclusive effects cannot be withdrawn.
     pub on_stuck: Option<Vec<String>>,
+    /// What is run on changes of its roles.
+    pub hooks: Option<HooksConfig>,
     /// What runs while this node leads; only `conclave exec` has that.
     pub command: Option<CommandConfig>,
     /// Where this stands.
     pub places: ElectionPlaces,
+}
+
+/// Commands, as arguments, that are run on changes of a role, one at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// Once this node leads and everything is in place.
+    pub gained: Option<Vec<String>>,
+    /// Once it no longer does and everything is withdrawn.
+    pub lost: Option<Vec<String>>,
+    /// When another node holds the election in store, or nobody.
+    pub changed: Option<Vec<String>>,
+    /// How long each may take.
+    pub timeout: Duration,
 }
 
 /// A policy that runs beside the one that decides.

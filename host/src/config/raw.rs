@@ -135,6 +135,16 @@ section! {
         overlap: Overlap,
         role_file: String,
         on_stuck: Vec<String>,
+        hooks: Hooks,
+    }
+}
+
+section! {
+    Hooks, "the fields `gained`, `lost`, `changed` and `timeout`" {
+        gained: Vec<String>,
+        lost: Vec<String>,
+        changed: Vec<String>,
+        timeout: Span,
     }
 }
 

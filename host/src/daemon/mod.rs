@@ -18,6 +18,7 @@ mod binding;
 mod cleaning;
 mod fitness;
 mod gate;
+mod hooks;
 mod limiter;
 mod manifest_settings;
 mod memory;

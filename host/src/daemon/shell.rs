@@ -10,8 +10,8 @@ use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::status::{ElectionStatus, Phase};
 use conclave_core::view::Placement;
 use conclave_core::{
-    Action, Core, ElectionName, Event, Exit, Now, OpId, Outcome, Request, Revision, SessionId,
-    Time, Token,
+    Action, Core, ElectionName, Event, Exit, Notice, Now, OpId, Outcome, Request, Revision,
+    SessionId, Time, Token,
 };
 use conclave_guard::{Attached, BootTimer, Clock, GuardState, Reading, SlotId};
 use conclave_manifests::{ManifestEvent, Manifests};
@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::daemon::asking::Failing;
 use crate::daemon::binding::Recorder;
 use crate::daemon::fitness::FitnessBook;
+use crate::daemon::hooks::{Happened, Hooks};
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::Keeper;
 use crate::daemon::pauses::Pauses;
@@ -131,6 +132,7 @@ pub(crate) struct Shell {
     pub(crate) recorder: Recorder,
     pub(crate) pauses: Pauses,
     pub(crate) runner: Runner,
+    pub(crate) hooks: Hooks,
     /// How the command ended, after which this node does.
     pub(crate) command_ended: Option<u8>,
     /// The terms whose exclusive effects were last reported to be in place.
@@ -420,6 +422,7 @@ impl Shell {
                 self.stuck.returned(&election, op);
                 if result.is_ok() {
                     info!(%election, "exclusive effects withdrawn");
+                    self.hooks.tell(&election, Happened::Lost);
                     if let Some(slots) = self.adopted.get(&election) {
                         self.release_adopted(op, slots.clone());
                         return None; // it counts once they are released
@@ -438,6 +441,7 @@ impl Shell {
                 info!(%election, %token, "leading: exclusive effects in place");
                 if self.holds(&election, token) {
                     self.runner.lead(&election, token);
+                    self.hooks.tell(&election, Happened::Gained(token));
                 }
                 None
             }
@@ -550,6 +554,9 @@ impl Shell {
             Action::StopCheck { op, election } => self.stop_check(op, &election),
             Action::Notice(notice) => {
                 self.metrics.notice(&notice);
+                if let Notice::HolderChanged { election, holder } = &notice {
+                    self.hooks.tell(election, Happened::Changed(holder.clone()));
+                }
                 self.stuck.notice(&notice);
             }
             Action::Exit(exit) => {

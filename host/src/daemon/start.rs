@@ -29,6 +29,7 @@ use crate::daemon::binding::Recorder;
 use crate::daemon::cleaning::clean_up;
 use crate::daemon::fitness::FitnessBook;
 use crate::daemon::gate::PageGate;
+use crate::daemon::hooks::Hooks;
 use crate::daemon::limiter::Limiter;
 use crate::daemon::memory::{Keeper, Lineage};
 use crate::daemon::pauses::Pauses;
@@ -228,9 +229,10 @@ impl Life {
         }
         let shell = Shell {
             shown,
-            metrics,
             recorder,
             placed: BTreeMap::new(),
+            hooks: Hooks::start(&config, |election| slots.contains_key(election), &metrics),
+            metrics,
             runner: runner(&config, self.attached.page, &self.inputs),
             command_ended: None,
             pauses: Pauses::new(Arc::clone(&store), config.timings.protocol.request_timeout),

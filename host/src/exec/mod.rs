@@ -65,6 +65,7 @@ pub(crate) fn config(part: Part) -> Config {
         overlap_accepted: true,
         role_file: None,
         on_stuck: None,
+        hooks: None,
         command: Some(part.command),
         places: ElectionPlaces::default(),
     };

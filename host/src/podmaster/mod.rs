@@ -438,6 +438,7 @@ fn config(
         overlap_accepted: true,
         role_file: None,
         on_stuck: None,
+        hooks: None,
         command: None,
         places: ElectionPlaces::default(),
     };

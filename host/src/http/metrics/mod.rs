@@ -48,6 +48,14 @@ pub(crate) struct OfKind {
     kind: &'static str,
 }
 
+/// Which hook, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfHook {
+    election: String,
+    hook: &'static str,
+    outcome: &'static str,
+}
+
 /// Which policy, and which of its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfPolicy {
@@ -82,6 +90,7 @@ pub(crate) struct Metrics {
     manifest_events: Family<OfEvent, Counter>,
     shadow_decisions: Family<OfDecision, Counter>,
     policy_kept_out: Family<OfElection, Gauge>,
+    hook_runs: Family<OfHook, Counter>,
     policy_time: Family<OfPolicy, Histogram>,
     policy_fuel: Family<OfPolicy, Counter>,
     policy_errors: Family<OfCause, Counter>,
@@ -117,6 +126,7 @@ impl Metrics {
             manifest_events: Family::default(),
             shadow_decisions: Family::default(),
             policy_kept_out: Family::default(),
+            hook_runs: Family::default(),
             // From 5 µs, an empty sandbox, to 0.16 s, more than one may take.
             policy_time: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_005, 2.0, 16))
@@ -129,6 +139,12 @@ impl Metrics {
             placings: Family::new_with_constructor(spans),
             began: Mutex::default(),
         }
+    }
+
+    /// A hook was run, or left out.
+    pub(crate) fn hook(&self, election: &ElectionName, hook: &'static str, outcome: &'static str) {
+        let label = OfHook { election: election.to_string(), hook, outcome };
+        self.hook_runs.get_or_create(&label).inc();
     }
 
     /// A policy was asked.
@@ -324,6 +340,11 @@ impl Metrics {
             self.policy_time.clone(),
         );
         registry.register("policy_fuel", "Fuel that a policy used", self.policy_fuel.clone());
+        registry.register(
+            "hook_runs",
+            "Hooks that were run: succeeded, failed, timed_out; or dropped, as too many waited",
+            self.hook_runs.clone(),
+        );
         registry.register(
             "policy_errors",
             "Questions that a policy did not answer, by cause",
