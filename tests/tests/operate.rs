@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use conclave_tests::cluster::{self, Cluster, Plan};
 use conclave_tests::node::{ELECTION, TTL};
+use conclave_tests::process::Process;
 use conclave_tests::proxy::Mode;
 use conclave_tests::{Outcome, PATIENCE, binary, eventually};
 use serde_json::{Value, json};
@@ -223,6 +224,39 @@ fn what_changes_is_told_as_it_changes() -> Outcome {
     wait_for("cordoned", Some(&from))?;
     watch.kill()?;
     watch.wait()?;
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn on_a_terminal_a_table_is_kept_up_to_date() -> Outcome {
+    let cluster = three()?;
+    let from = cluster.leader()?;
+    let to = cluster.other(&from);
+    let usual = command(&cluster, &["watch"]);
+    let mut words = vec![usual.get_program().to_string_lossy().into_owned()];
+    words.extend(usual.get_args().map(|word| word.to_string_lossy().into_owned()));
+    // A terminal of its own, whose output is a file.
+    let screen = cluster.nodes[0].root().join("screen");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--flush", "--command", &words.join(" ")]).arg(&screen);
+    terminal.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::null());
+    let mut terminal = Process::start("script", cluster.nodes[0].root(), terminal)?;
+    let shows = |what: &str, parts: &[&str]| {
+        eventually(what, PATIENCE, || {
+            let text = String::from_utf8_lossy(&std::fs::read(&screen).ok()?).into_owned();
+            // The newest frame that is whole.
+            let frame = text.rsplit("\u{1b}[H").find(|frame| frame.contains("\u{1b}[J"))?;
+            parts.iter().all(|part| frame.contains(part)).then_some(())
+        })
+    };
+    shows("the holder", &["HOLDER IN STORE", &format!("{ELECTION}  {from}"), "3 of 3"])?;
+    done(&cluster, &["transfer", ELECTION, "--to", &to])?;
+    shows("the next one", &[&format!("{ELECTION}  {to}"), "asked to move"])?;
+    done(&cluster, &["pause", "--note", "a test"])?;
+    done(&cluster, &["cordon", &from])?;
+    shows("what is marked", &["PAUSED", "a test", "2 of 3"])?;
+    terminal.kill_family()?;
     cluster.finish()?;
     Ok(())
 }

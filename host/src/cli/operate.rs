@@ -112,7 +112,7 @@ pub struct Watch {
     /// Where the store is
     #[command(flatten)]
     pub store: StoreArguments,
-    /// How to print it: lines for people, or a JSON object on each line
+    /// How to print it: for people, as a live table on a terminal and as lines elsewhere; or a JSON object on each line
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     pub output: Output,
 }

@@ -4,6 +4,7 @@
 pub(super) mod cordon;
 pub(super) mod explain;
 pub(super) mod history;
+mod live;
 pub(super) mod nodes;
 pub(super) mod pause;
 pub(super) mod transfer;

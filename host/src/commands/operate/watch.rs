@@ -1,4 +1,5 @@
-//! `conclave watch`: what changes in a cluster, one line for each change, until it is interrupted.
+//! `conclave watch`: what changes in a cluster, until it is interrupted: as a live table on a terminal (`live`),
+//! as a line for each change elsewhere.
 
 use std::io::{self, Write as _};
 use std::time::SystemTime;
@@ -7,7 +8,7 @@ use anyhow::Result;
 use conclave_core::ElectionName;
 use serde::Serialize;
 
-use super::known_election;
+use super::{known_election, live};
 use crate::cli::{Output, Watch, exit};
 use crate::commands::cluster::{self, Cluster};
 use crate::commands::say;
@@ -31,6 +32,9 @@ async fn follow(wanted: &Watch) -> Result<u8> {
         Some(name) => Some(known_election(&cluster, &reading, name)?),
         None => None,
     };
+    if wanted.output == Output::Table && live::can_draw() {
+        return live::watch(&cluster, reading, only.as_ref()).await;
+    }
     let mut state = State::new();
     // How things are comes first, as if it had just become so.
     let mut first = learn(&mut state, std::mem::take(&mut reading.entries));
