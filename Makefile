@@ -14,7 +14,7 @@ demo: setup ## three nodes on this machine elect, fail over and hand over before
 	$(or $(CARGO_TARGET_DIR),target)/debug/conclave demo
 
 .PHONY: test
-test: etcd ## all tests, those against real etcd servers included
+test: tools ## all tests, those against real etcd servers and browsers included
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: bench
@@ -70,3 +70,7 @@ setup:
 .PHONY: etcd
 etcd:
 	@scripts/setup etcd
+
+.PHONY: tools
+tools:
+	@scripts/setup tests

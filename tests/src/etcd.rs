@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::address::Loopback;
 use crate::process::{Process, Signal, stopped};
 use crate::tls::{Authority, Identity};
-use crate::{PATIENCE, eventually, scratch};
+use crate::{PATIENCE, beside, eventually, scratch};
 
 /// Which etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,7 @@ impl Version {
 
     /// Where `scripts/setup etcd` put it; runs that first where it is missing.
     fn directory(self) -> Result<PathBuf> {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-        let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
-        let dir = cache.join("conclave").join(format!("etcd-{}", self.name())).join("bin");
+        let dir = beside::cache()?.join(format!("etcd-{}", self.name())).join("bin");
         if !dir.join("etcd").exists() {
             set_up()?;
         }

@@ -12,7 +12,9 @@
 pub mod address;
 pub mod answering;
 pub mod base64;
+pub mod beside;
 pub mod binary;
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod disk;

@@ -14,7 +14,7 @@ use conclave_core::{ElectionName, NodeName, SessionId, Token};
 use conclave_guard::{Page, Reading};
 use tokio::sync::broadcast;
 
-use super::answers;
+use super::answers::{self, Role};
 use super::events::RoleNews;
 
 /// Changes of role that a listener may be behind.
@@ -90,9 +90,14 @@ impl Board {
         let [was, is] = [&*before, now].map(|snapshot| self.valid_for(snapshot));
         for (name, election) in &now.elections {
             let role = answers::role(election, is);
-            let earlier = before.elections.get(name).map(|it| (answers::role(it, was), it.token));
-            if earlier != Some((role, election.token)) {
-                let news = RoleNews { election: name.clone(), role, token: election.token };
+            let term = |role, token| if role == Role::Leader { token } else { None };
+            let earlier = before.elections.get(name).map(|it| {
+                let role = answers::role(it, was);
+                (role, term(role, it.token))
+            });
+            let token = term(role, election.token);
+            if earlier != Some((role, token)) {
+                let news = RoleNews { election: name.clone(), role, token };
                 // The last listener may just have gone.
                 let _ = self.roles.send(news);
             }
