@@ -22,6 +22,7 @@ pub mod etcd;
 pub mod eventually;
 pub mod gateway;
 pub mod http;
+pub mod kubelet;
 pub mod node;
 pub mod observer;
 pub mod outcome;
