@@ -46,6 +46,8 @@ impl Unit {
 pub(crate) enum Statistic {
     /// What half of the samples do not exceed.
     Median,
+    /// What 99 in a hundred do not exceed.
+    P99,
     /// The worst sample.
     Max,
 }
@@ -55,6 +57,7 @@ impl Statistic {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Statistic::Median => "median",
+            Statistic::P99 => "p99",
             Statistic::Max => "max",
         }
     }
@@ -129,6 +132,7 @@ impl Figure {
         self.aim.map(|aim| {
             let reached = match aim.of {
                 Statistic::Median => self.median(),
+                Statistic::P99 => self.quantile(0.99),
                 Statistic::Max => self.quantile(1.0),
             };
             reached < aim.below
@@ -155,6 +159,7 @@ mod tests {
         for (of, below, met) in [
             (Statistic::Median, 2.5, true),
             (Statistic::Median, 2.0, false),
+            (Statistic::P99, 31.0, true),
             (Statistic::Max, 31.0, true),
             (Statistic::Max, 30.0, false),
         ] {

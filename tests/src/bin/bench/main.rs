@@ -9,6 +9,7 @@
 //! Built with debug assertions the benchmark measures a debug build, otherwise a release build;
 //! `CONCLAVE_BIN` names another binary.
 
+mod check;
 mod decision;
 mod failure;
 mod figure;
@@ -86,6 +87,8 @@ enum Measurement {
     Decision,
     /// Changed policy file in place to deciding
     Reload,
+    /// The leader check under a thousand requests a second
+    Check,
 }
 
 impl Measurement {
@@ -109,6 +112,9 @@ impl Measurement {
                 footprint::footprint(etcd, Duration::from_secs(if options.quick { 5 } else { 30 }))
             }
             Measurement::Decision => decision::decision(if options.quick { 1 } else { 5 }),
+            Measurement::Check => {
+                check::check(Duration::from_secs(if options.quick { 2 } else { 10 }))
+            }
             Measurement::Reload => Ok(vec![reload::reload(options.trials(20))?]),
         }
     }
