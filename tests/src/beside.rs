@@ -22,6 +22,14 @@ pub fn command(path: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// An nginx configuration with directories below its prefix for what it writes. Debian's package makes others, which a
+/// machine that has only the program lacks.
+pub fn nginx_here(text: &str) -> String {
+    let own = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let own: String = own.iter().map(|what| format!("{what}_temp_path {what}; ")).collect();
+    text.replace("http {", &format!("http {{ access_log off; {own}"))
+}
+
 /// Where `scripts/setup` puts what it fetches.
 ///
 /// # Errors

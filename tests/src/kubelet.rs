@@ -31,6 +31,12 @@ impl Census {
         self.count(name).1
     }
 
+    /// From now on only what runs now has run at once.
+    pub fn begin_anew(&self) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.values_mut().for_each(|(now, most)| *most = *now);
+    }
+
     fn count(&self, name: &str) -> (usize, usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or_default()
     }

@@ -81,11 +81,7 @@ impl Scene {
         let mut command = beside::command("usr/sbin/haproxy")?;
         command.arg("-db").arg("-f").arg(&haproxy);
         let mut proxies = vec![Process::start("haproxy", dir.path(), command)?];
-        // Debian's package makes directories for it, which this machine need not have; the rest is the example.
-        let own = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let own: String = own.iter().map(|what| format!("{what}_temp_path {what}; ")).collect();
-        let nginx = fill("nginx.conf")?.replace("http {", &format!("http {{ {own}"));
-        fs::write(dir.path().join("nginx.conf"), nginx)?;
+        fs::write(dir.path().join("nginx.conf"), beside::nginx_here(&fill("nginx.conf")?))?;
         let mut command = beside::command("usr/sbin/nginx")?;
         let here = "daemon off; master_process off; pid nginx.pid; error_log error.log; ";
         command.arg("-p").arg(dir.path()).args(["-c", "nginx.conf", "-e", "error.log", "-g", here]);
