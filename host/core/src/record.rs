@@ -11,6 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeName, Nonce, SessionId, Token};
 
+/// The version of these records and of the keys that they stand under. It grows only when an older version would
+/// misread what a newer one writes; a field more is no such change.
+pub const FORMAT: u32 = 1;
+
+fn first_format() -> u32 {
+    1
+}
+
+fn is_first_format(format: &u32) -> bool {
+    *format == first_format()
+}
+
 /// Keys and values that a policy attached to a candidate, or that an operator gave a node.
 pub type Attributes = BTreeMap<String, String>;
 
@@ -38,6 +50,9 @@ pub struct SessionRecord {
     /// The daemon's version.
     #[serde(default)]
     pub version: String,
+    /// The [`FORMAT`] of what it writes; left out where it is the first.
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub format: u32,
 }
 
 impl SessionRecord {

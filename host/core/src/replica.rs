@@ -366,6 +366,7 @@ mod tests {
             addresses: Vec::new(),
             labels: Attributes::new(),
             version: String::new(),
+            format: crate::record::FORMAT,
         };
         let (create, modified) = (Revision(create), Revision(modified));
         let stored = Stored { create, modified, leased: false, value: Value::Session(record) };

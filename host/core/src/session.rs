@@ -350,6 +350,7 @@ impl Node {
             addresses: settings.addresses.clone(),
             labels: settings.labels.clone(),
             version: settings.version.clone(),
+            format: crate::record::FORMAT,
         }
     }
 

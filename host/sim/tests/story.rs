@@ -285,6 +285,7 @@ fn a_second_live_daemon_of_the_same_name_is_refused() {
             addresses: vec!["elsewhere".into()],
             labels: Default::default(),
             version: String::new(),
+            format: conclave_core::record::FORMAT,
         })
     };
     world.run(secs(2.0));

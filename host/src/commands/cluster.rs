@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use conclave_core::Revision;
+use conclave_core::record::FORMAT;
 use conclave_store::{Control, Store, StoreError};
 
 use crate::cli::StoreArguments;
@@ -12,6 +13,7 @@ use crate::commands::say_warnings;
 use crate::config::{self, Config, EtcdConfig, StoreConfig};
 use crate::daemon::{BUILT_IN, stores};
 pub(super) use crate::reading::Reading;
+use crate::reading::newer_format;
 use crate::reading::news::{self, News, State};
 
 /// How long one request to the store may take.
@@ -41,8 +43,14 @@ impl Cluster {
     /// Reads everything.
     pub(super) async fn read(&self) -> Result<Reading> {
         let read = Reading::of(&*self.store, REQUEST_LIMIT).await;
-        read.context("cannot read the store")?
-            .context("the store answered a reading with something else")
+        let read = read.context("cannot read the store")?;
+        let read = read.context("the store answered a reading with something else")?;
+        match newer_format(&read.entries) {
+            None => Ok(read),
+            Some((node, format)) => bail!(super::Usage(anyhow::anyhow!(
+                "node {node} writes records of format {format}, and this program reads {FORMAT}: use the version that runs there"
+            ))),
+        }
     }
 
     /// As [`read`](Self::read), of a cluster that is there: a misspelt name is another cluster,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use conclave_core::record::FORMAT;
 use conclave_guard::{DaemonLock, GuardConfig, Handover, Lines, LinesEnd, LogFormat};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -239,6 +240,12 @@ fn tell(ended: &Ended) -> (u8, Option<String>) {
                 "conclave: the store went back from revision {known} to {seen}: it was restored from a backup, or it is another; see that no two stores are in use, then start once with --accept-store"
             );
             (exit::OTHER_STORE, Some(words))
+        }
+        Ended::NewerFormat { node, format } => {
+            let words = format!(
+                "conclave: node {node} writes records of format {format}, and this version reads {FORMAT}: install the version that runs there; nothing was changed"
+            );
+            (exit::USAGE, Some(words))
         }
         Ended::OtherStore(what) => {
             let words = format!(

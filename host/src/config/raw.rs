@@ -12,6 +12,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 section! {
     Root, "the fields `cluster`, `node`, `store`, `elections` and so on" {
+        version: u32,
         cluster: String,
         node: Node,
         store: Store,

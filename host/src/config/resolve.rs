@@ -13,6 +13,9 @@ use super::{
     PoliciesConfig, PolicyLimits, Warning, checks, elections, http, raw, store, timings,
 };
 
+/// The version of configurations that this program reads.
+const VERSION: u32 = 1;
+
 /// What 32 bits address.
 const MOST_MEMORY_MIB: u32 = 4096;
 
@@ -31,6 +34,15 @@ pub(super) fn resolve(
 
 fn config(r: &mut Resolver<'_>, root: raw::Root, builtin_policies: &[&str]) -> Option<Config> {
     let top = Path::default();
+    if let Some(version) = root.version.filter(|version| *version != VERSION) {
+        r.wrong(
+            &top.key("version"),
+            format!(
+                "this is a configuration of version {version}, and this program reads {VERSION}"
+            ),
+            "use the version of conclave that it was written for",
+        );
+    }
     let cluster = r.required(
         &top,
         "cluster",

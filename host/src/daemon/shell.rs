@@ -10,7 +10,7 @@ use conclave_core::record::{Attributes, PolicyVersion};
 use conclave_core::status::{ElectionStatus, Phase};
 use conclave_core::view::Placement;
 use conclave_core::{
-    Action, Core, ElectionName, Event, Exit, Notice, Now, OpId, Outcome, Request, Revision,
+    Action, Core, ElectionName, Entry, Event, Exit, Notice, Now, OpId, Outcome, Request, Revision,
     SessionId, Time, Token,
 };
 use conclave_guard::{Attached, BootTimer, Clock, GuardState, Reading, SlotId};
@@ -39,6 +39,7 @@ use crate::daemon::stops::{Ask, Stops};
 use crate::daemon::stuck::{HANGS_AFTER, Stuck};
 use crate::exec::{Finished, Runner};
 use crate::http::{ElectionSnapshot, Metrics, Shown, Snapshot};
+use crate::reading::newer_format;
 
 /// How often, and how long apart, a slot is asked for back while the guard is at it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -344,6 +345,7 @@ impl Shell {
                 };
                 if let (true, Outcome::Applied { seen, .. }) = (read, &reply.outcome) {
                     self.pauses.seen(seen);
+                    self.check_format(seen);
                 }
                 if self.same_store(reply.cluster, at) { reply.outcome } else { Outcome::Unknown }
             }
@@ -357,6 +359,15 @@ impl Shell {
             }
         };
         Event::Reply { op, outcome }
+    }
+
+    /// A node that has no session yet does not begin one among records that it may misread.
+    fn check_format(&mut self, seen: &[Entry]) {
+        if self.core.status(self.clock.now()).session.is_none()
+            && let Some((node, format)) = newer_format(seen)
+        {
+            self.ended = Some(Ended::NewerFormat { node, format });
+        }
     }
 
     fn same_store(&mut self, cluster: u64, at: Revision) -> bool {

@@ -11,7 +11,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_core::{Action, Core, ElectionName, Nonce, Past, Revision};
+use conclave_core::{Action, Core, ElectionName, NodeName, Nonce, Past, Revision};
 use conclave_guard::{Attached, Clock, DaemonLock, LockError, Page, PageError, Reading, boot_id};
 use conclave_manifests::{
     Ledger, LedgerError, Manifests, ManifestsError, Memory, MemoryError, Start,
@@ -80,6 +80,13 @@ pub enum Ended {
         known: Revision,
         /// What it now says.
         seen: Revision,
+    },
+    /// A node of the cluster writes what this version cannot read.
+    NewerFormat {
+        /// Which node.
+        node: NodeName,
+        /// The version of its records.
+        format: u32,
     },
     /// Another store answers than the one this node knows.
     OtherStore(String),

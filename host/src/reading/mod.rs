@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conclave_core::listing::Listing;
-use conclave_core::record::MarkRecord;
-use conclave_core::{Entry, Key, Outcome, Request, Revision, Value};
+use conclave_core::record::{FORMAT, MarkRecord};
+use conclave_core::{Entry, Key, NodeName, Outcome, Request, Revision, Value};
 use conclave_store::{Store, StoreError};
 
 /// One reading of everything that the store has of a cluster.
@@ -38,6 +38,16 @@ impl Reading {
     pub(crate) fn mark(&self, key: &Key) -> Option<MarkRecord> {
         self.marks.get(key).cloned()
     }
+}
+
+/// A node whose records are of a later version than this program reads, if there is one.
+pub(crate) fn newer_format(entries: &[Entry]) -> Option<(NodeName, u32)> {
+    entries.iter().find_map(|entry| match (&entry.key, &entry.stored.as_ref()?.value) {
+        (Key::Session(node), Value::Session(record)) if record.format > FORMAT => {
+            Some((node.clone(), record.format))
+        }
+        _ => None,
+    })
 }
 
 fn mark(entry: &Entry) -> Option<(Key, MarkRecord)> {

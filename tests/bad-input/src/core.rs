@@ -119,6 +119,7 @@ fn session(nonce: &str) -> SessionRecord {
         addresses: Vec::new(),
         labels: Attributes::new(),
         version: String::new(),
+        format: conclave_core::record::FORMAT,
     }
 }
 
@@ -446,6 +447,7 @@ fn value(script: &mut Script<'_>) -> Value {
             addresses: vec![text(script)],
             labels: attributes(script),
             version: text(script),
+            format: conclave_core::record::FORMAT,
         }),
         1 => Value::Candidacy(CandidacyRecord {
             session: SessionId(script.number()),

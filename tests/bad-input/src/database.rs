@@ -110,6 +110,7 @@ fn claim(node: &str) -> Request {
         addresses: Vec::new(),
         labels: Default::default(),
         version: String::new(),
+        format: conclave_core::record::FORMAT,
     };
     Request::CreateSession { node: node.into(), record }
 }

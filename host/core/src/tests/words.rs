@@ -17,6 +17,7 @@ pub(super) fn session(nonce: &str, beat: u64) -> Value {
         addresses: Vec::new(),
         labels: BTreeMap::new(),
         version: String::new(),
+        format: crate::record::FORMAT,
     })
 }
 

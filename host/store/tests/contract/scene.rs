@@ -163,6 +163,7 @@ pub(crate) fn session_record(node: &str, beat: u64) -> SessionRecord {
         addresses: vec!["here".into()],
         labels: [("zone".to_owned(), "ü".to_owned())].into(),
         version: "1".into(),
+        format: conclave_core::record::FORMAT,
     }
 }
 
