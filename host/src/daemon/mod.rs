@@ -16,6 +16,7 @@ mod adoption;
 mod asking;
 mod binding;
 mod cleaning;
+mod effects;
 mod fitness;
 mod gate;
 mod hooks;

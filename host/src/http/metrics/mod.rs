@@ -269,6 +269,17 @@ impl Metrics {
     /// Everything, as text.
     pub(crate) fn encode(&self, board: &Arc<Board>) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("conclave");
+        self.register_counts(&mut registry);
+        self.register_spans(&mut registry);
+        registry.register_collector(Box::new(Now(Arc::clone(board))));
+        let mut out = String::new();
+        text::encode(&mut out, &registry)?;
+        Ok(out)
+    }
+}
+
+impl Metrics {
+    fn register_counts(&self, registry: &mut Registry) {
         registry.register("terms_began", "Terms of this node that began", self.terms_began.clone());
         registry.register("terms_ended", "Terms of this node that ended", self.terms_ended.clone());
         registry.register(
@@ -291,12 +302,6 @@ impl Metrics {
             "Requests that the store did not answer",
             self.store_errors.clone(),
         );
-        registry.register_with_unit(
-            "beat",
-            "From sending a beat to its confirmation",
-            Unit::Seconds,
-            self.beats.clone(),
-        );
         registry.register(
             "manifest_events",
             "What happened to manifests: placed, not_placed, replaced, repaired, alarm, withdrawn, not_withdrawn",
@@ -312,16 +317,26 @@ impl Metrics {
             "What shadow policies were asked: same, different, failed, or skipped where they are behind",
             self.shadow_decisions.clone(),
         );
-        self.register_spans(&mut registry);
-        registry.register_collector(Box::new(Now(Arc::clone(board))));
-        let mut out = String::new();
-        text::encode(&mut out, &registry)?;
-        Ok(out)
+        registry.register("policy_fuel", "Fuel that a policy used", self.policy_fuel.clone());
+        registry.register(
+            "hook_runs",
+            "Hooks that were run: succeeded, failed, timed_out; or dropped, as too many waited",
+            self.hook_runs.clone(),
+        );
+        registry.register(
+            "policy_errors",
+            "Questions that a policy did not answer, by cause",
+            self.policy_errors.clone(),
+        );
     }
-}
 
-impl Metrics {
     fn register_spans(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "beat",
+            "From sending a beat to its confirmation",
+            Unit::Seconds,
+            self.beats.clone(),
+        );
         for (name, help, spans) in [
             ("gap", "How long nobody held an election before a term of this node", &self.gaps),
             (
@@ -338,17 +353,6 @@ impl Metrics {
             "What a policy's answer took",
             Unit::Seconds,
             self.policy_time.clone(),
-        );
-        registry.register("policy_fuel", "Fuel that a policy used", self.policy_fuel.clone());
-        registry.register(
-            "hook_runs",
-            "Hooks that were run: succeeded, failed, timed_out; or dropped, as too many waited",
-            self.hook_runs.clone(),
-        );
-        registry.register(
-            "policy_errors",
-            "Questions that a policy did not answer, by cause",
-            self.policy_errors.clone(),
         );
     }
 }
