@@ -5,16 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::Result;
+use rustix::process::{Signal, kill_process_group};
 use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::scratch;
 
 /// How many pods of each name run, and ran at once at most, over all nodes.
 #[derive(Debug, Default)]
@@ -68,13 +72,18 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// Starts one.
-    pub fn start(manifests: &Path, habits: Habits, census: &Arc<Census>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for its pods' logs.
+    pub fn start(manifests: &Path, habits: Habits, census: &Arc<Census>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut pods = Pods {
             manifests: manifests.to_owned(),
             habits,
             census: Arc::clone(census),
             running: BTreeMap::new(),
+            logs: scratch::directory("kubelet")?,
         };
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -89,7 +98,7 @@ impl Kubelet {
             }
             pods.cut_power();
         });
-        Kubelet { stop, thread: Some(thread) }
+        Ok(Kubelet { stop, thread: Some(thread) })
     }
 }
 
@@ -108,12 +117,13 @@ struct Pods {
     habits: Habits,
     census: Arc<Census>,
     running: BTreeMap<PathBuf, Pod>,
+    logs: TempDir,
 }
 
 struct Pod {
     name: String,
     text: String,
-    process: Child,
+    process: Process,
     grace: Duration,
     /// When it is killed, once it was asked to end.
     kill_at: Option<Instant>,
@@ -149,9 +159,8 @@ impl Pods {
         let name = manifest["metadata"]["name"].as_str()?.to_owned();
         let grace = manifest["spec"]["terminationGracePeriodSeconds"].as_u64();
         let grace = grace.map_or(self.habits.grace, Duration::from_secs);
-        let mut command = (self.habits.run)(&manifest);
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().ok()?;
+        let command = (self.habits.run)(&manifest);
+        let process = Process::start(&name, self.logs.path(), command).ok()?;
         self.census.change(&name, true);
         Some(Pod { name, text, process, grace, kill_at: None })
     }
@@ -162,7 +171,7 @@ impl Pods {
             if pod.kill_at.is_some_and(|at| Instant::now() >= at) {
                 pod.signal(Signal::KILL);
             }
-            let runs = matches!(pod.process.try_wait(), Ok(None));
+            let runs = matches!(pod.process.ended(), Ok(None));
             if !runs {
                 census.change(&pod.name, false);
             }
@@ -172,9 +181,10 @@ impl Pods {
 
     fn cut_power(&mut self) {
         for pod in self.running.values_mut() {
-            pod.signal(Signal::KILL);
-            // It is killed, and ends.
-            let _ = pod.process.wait();
+            // Everything that it started, whichever group that is in by now.
+            if let Err(error) = pod.process.kill_family() {
+                eprintln!("{}: {error:#}", pod.name);
+            }
             self.census.change(&pod.name, false);
         }
         self.running.clear();
@@ -184,7 +194,7 @@ impl Pods {
 impl Pod {
     fn signal(&self, signal: Signal) {
         // It fails only for one that has ended, whose leader is not reaped yet.
-        let _ = kill_process_group(Pid::from_child(&self.process), signal);
+        let _ = kill_process_group(self.process.pid(), signal);
     }
 }
 

@@ -232,7 +232,7 @@ impl OldNode {
             grace: Duration::from_secs(5),
             run: Arc::new(run),
         };
-        let kubelet = Kubelet::start(&root.path().join("manifests"), habits, census);
+        let kubelet = Kubelet::start(&root.path().join("manifests"), habits, census)?;
         Ok(OldNode { _kubelet: kubelet, root, process, etcd: etcd.to_owned() })
     }
 

@@ -91,7 +91,7 @@ impl Master {
         let run = containers(namespace.pid(), programs);
         let habits = Habits { every: GLANCE, grace: GRACE, run: Arc::new(run) };
         let kubelet =
-            Kubelet::start(&manifests.join("root/etc/kubernetes/manifests"), habits, census);
+            Kubelet::start(&manifests.join("root/etc/kubernetes/manifests"), habits, census)?;
         Ok(Master { name, _kubelet: kubelet, namespace, link, guide, _dir: dir })
     }
 

@@ -72,7 +72,7 @@ impl Scene {
                 &fill("conclave.yaml")?.replace(&places[1].1, &address.ip().to_string()),
             )?;
             let habits = Habits { every: GLANCE, grace: GRACE, run: Arc::new(toy) };
-            kubelets.push(Some(Kubelet::start(&node.destinations(), habits, &census)));
+            kubelets.push(Some(Kubelet::start(&node.destinations(), habits, &census)?));
             node.start()?;
             nodes.push(node);
         }
