@@ -161,6 +161,24 @@ fn what_changes_is_told_to_those_who_listen() -> Outcome {
 }
 
 #[test]
+fn whoever_is_one_listener_too_many_is_told() -> Outcome {
+    let answering = Answering::start("10s")?;
+    let caller = Caller { at: answering.at["a"], authority: None, token: None };
+    let listeners = (0..100).map(|_| caller.listen("/v1/events"));
+    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    eventually("the next one to be refused", PATIENCE, || {
+        (caller.ask("GET", "/v1/events").ok()?.0 == 503).then_some(())
+    })?;
+    assert_eq!(answering.get("a", "/livez")?.0, 200);
+    drop(listeners);
+    eventually("another one to be let in", PATIENCE, || {
+        caller.listen("/v1/events").ok().map(drop)
+    })?;
+    answering.cluster.finish()?;
+    Ok(())
+}
+
+#[test]
 fn without_the_store_the_last_reading_is_told_with_its_age() -> Outcome {
     let answering = Answering::start("2s")?;
     let node = answering.cluster.leader()?;

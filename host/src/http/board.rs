@@ -85,6 +85,11 @@ impl Board {
         self.roles.subscribe()
     }
 
+    /// How many listen.
+    pub(super) fn listeners(&self) -> usize {
+        self.roles.receiver_count()
+    }
+
     fn tell_roles(&self, now: &Snapshot) {
         let before = self.read();
         let [was, is] = [&*before, now].map(|snapshot| self.valid_for(snapshot));

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
 use conclave_core::{ElectionName, Token};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -13,11 +14,14 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shown;
-use super::answers::Role;
+use super::answers::{self, Role};
 use crate::reading::news::News;
 
 /// How often a listener hears that the connection stands.
 const STILL_HERE: Duration = Duration::from_secs(5);
+
+/// How many may listen at once: each costs the node memory for as long as it does.
+const LISTENERS: usize = 100;
 
 /// Events that wait for a listener who is slow.
 const WAITING: usize = 64;
@@ -38,11 +42,15 @@ struct At<T> {
     what: T,
 }
 
-pub(super) async fn events(State(shown): State<Shown>) -> impl IntoResponse {
+pub(super) async fn events(State(shown): State<Shown>) -> Response {
+    if shown.board.listeners() >= LISTENERS {
+        let words = "too many listen already";
+        return answers::text(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
+    }
     let (send, events) = channel(WAITING);
     tokio::spawn(pass_on(shown, send));
     let stream = Sse::new(ReceiverStream::new(events));
-    stream.keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here"))
+    stream.keep_alive(KeepAlive::new().interval(STILL_HERE).text("still here")).into_response()
 }
 
 /// Passes events on until the listener has gone. One that is too slow for what happens is let go; it comes
