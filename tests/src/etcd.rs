@@ -263,6 +263,16 @@ impl Etcd {
         Ok(())
     }
 
+    /// Has the server show and demand certificates of another authority from its next start on.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be issued.
+    pub fn belong_to(&mut self, authority: &Authority) -> Result<()> {
+        self.tls = Some(Tls::issue(authority, &self.address)?);
+        Ok(())
+    }
+
     /// Freezes the server: connections stand, nothing answers.
     ///
     /// # Errors
@@ -289,16 +299,44 @@ impl Etcd {
     ///
     /// When there is no etcdctl.
     pub fn ctl_command(&self) -> Result<Command> {
+        self.ctl_command_as(self.login.as_deref())
+    }
+
+    /// The same, of somebody who logs in as this `user:password`.
+    fn ctl_command_as(&self, login: Option<&str>) -> Result<Command> {
         let mut command = Command::new(self.version.etcdctl()?);
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints={}", self.url()));
         if let Some(tls) = &self.tls {
             command.arg("--cacert").arg(&tls.authority);
             command.arg("--cert").arg(&tls.client.certificate).arg("--key").arg(&tls.client.key);
         }
-        if let Some(login) = &self.login {
+        if let Some(login) = login {
             command.arg(format!("--user={login}"));
         }
         Ok(command)
+    }
+
+    /// Whether a user with this password may run an `etcdctl`.
+    ///
+    /// # Errors
+    ///
+    /// When it fails for another reason than the user's rights.
+    pub fn lets(&self, user: &str, password: &str, arguments: &[&str]) -> Result<bool> {
+        let login = format!("{user}:{password}");
+        let output = self.ctl_command_as(Some(&login))?.args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let denied = said.contains("permission denied");
+        ensure!(output.status.success() || denied, "etcdctl {arguments:?} as {user}: {said}");
+        Ok(!denied)
+    }
+
+    /// Adds a user, who has no rights yet.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not do it.
+    pub fn add_user(&self, user: &str, password: &str) -> Result<()> {
+        self.ctl(&["user", "add", &format!("{user}:{password}")]).map(drop)
     }
 
     /// Runs `etcdctl` and returns what it printed.

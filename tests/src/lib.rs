@@ -26,6 +26,7 @@ pub mod kubelet;
 pub mod node;
 pub mod observer;
 pub mod outcome;
+pub mod pair;
 pub mod pod;
 pub mod podmaster;
 pub mod process;

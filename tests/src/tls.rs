@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use rcgen::{
@@ -56,9 +57,26 @@ impl Authority {
     ///
     /// When its files cannot be written.
     pub fn issue(&self, name: &str, ip: Option<IpAddr>) -> Result<Identity> {
+        self.issue_until(None, name, ip)
+    }
+
+    /// The same, valid until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::issue`].
+    pub fn issue_until(
+        &self,
+        end: Option<SystemTime>,
+        name: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<Identity> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = ip.map(SanType::IpAddress).into_iter().collect();
+        if let Some(end) = end {
+            params.not_after = end.into();
+        }
         // An etcd server also is its own client, for its gateway.
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

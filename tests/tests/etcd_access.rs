@@ -1,71 +1,15 @@
 //! The ways to an etcd: certificates, passwords, dead endpoints, and a server of the old API.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
+use anyhow::Context;
 use conclave_tests::etcd::{Etcd, Options, Version};
-use conclave_tests::node::{Node, control_plane_node};
-use conclave_tests::observer::Observer;
+use conclave_tests::node::control_plane_node;
+use conclave_tests::pair::{CLUSTER, Pair, beats};
 use conclave_tests::pod::EXCLUSIVE;
 use conclave_tests::proxy::{Mode, Proxy};
 use conclave_tests::tls::Authority;
 use conclave_tests::v2_server::V2Server;
 use conclave_tests::{Outcome, PATIENCE, eventually};
 use serde_json::{Value, json};
-
-const CLUSTER: &str = "access";
-
-/// Two nodes that reach their store as `store` says, and what is seen of them.
-struct Pair {
-    nodes: [Node; 2],
-    observer: Observer,
-}
-
-impl Pair {
-    fn start(store: &Value, ttl: &str) -> Result<Self> {
-        let mut nodes =
-            [control_plane_node("a", CLUSTER, &[])?, control_plane_node("b", CLUSTER, &[])?];
-        let seen: Vec<(&str, PathBuf)> =
-            nodes.iter().map(|node| (node.name(), node.destinations())).collect();
-        let observer = Observer::start(seen.iter().map(|(name, path)| (*name, path.as_path())))?;
-        for node in &mut nodes {
-            node.config()["store"]["etcd"] = store.clone();
-            node.config()["timings"]["ttl"] = json!(ttl);
-            node.start()?;
-        }
-        Ok(Pair { nodes, observer })
-    }
-
-    /// Waits until one leads and the other stands by.
-    fn settle(&self, etcd: &Etcd) -> Result<String> {
-        let prefix = format!("/conclave/{CLUSTER}/candidates/");
-        eventually("both candidates", PATIENCE, || {
-            (etcd.keys(&prefix).ok()?.len() == 2).then_some(())
-        })?;
-        self.observer.wait_for_holder(&EXCLUSIVE)
-    }
-
-    /// Stops the leader and waits for the other.
-    fn hand_over(&mut self, leader: &str) -> Result<()> {
-        let node = self.nodes.iter_mut().find(|node| node.name() == leader).context("a node")?;
-        let status = node.stop()?;
-        anyhow::ensure!(status.success(), "{status}");
-        self.observer.wait_for_new_holder(&EXCLUSIVE, leader).map(drop)
-    }
-
-    fn finish(self) -> Result<()> {
-        let story = self.observer.finish()?;
-        story.at_most_one_holder(&EXCLUSIVE)?;
-        drop(self.nodes);
-        Ok(())
-    }
-}
-
-/// How many beats a node's session has seen.
-fn beats(etcd: &Etcd, node: &str) -> Option<u64> {
-    let record = etcd.value(&format!("/conclave/{CLUSTER}/sessions/{node}")).ok()??;
-    serde_json::from_str::<Value>(&record).ok()?["beat"].as_u64()
-}
 
 fn tls(etcd: &Etcd) -> Value {
     let (ca, client) = etcd.client_files().expect("a TLS server");
