@@ -132,7 +132,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// A process that sees directories of its own over /etc, /srv and /var/lib, and a memory disk of its own.
 fn own_file_system(name: &str, directory: &Path) -> Result<Process> {
+    // What is written is kept in memory: not every disk can lie over another one.
     let text = "mount --make-rprivate /; mount -t tmpfs none /dev/shm; \
+        mkdir $0/own; mount -t tmpfs none $0/own; \
         for at in /etc /srv /var/lib; do \
             own=$0/own$at; mkdir -p $own/upper $own/work; \
             mount -t overlay overlay -o lowerdir=$at,upperdir=$own/upper,workdir=$own/work $at; \

@@ -25,7 +25,7 @@ const POD: &str = "toy-scheduler";
 /// How often the kubelets look, and what of the time around them is not in anybody's settings: processes that start, and
 /// a busy machine.
 const GLANCE: Duration = Duration::from_millis(200);
-const SLACK: Duration = Duration::from_secs(6);
+const SLACK: Duration = Duration::from_secs(4);
 
 /// From the examples: the pod's grace period, HAProxy's slowest interval for a server that changes, the TTL, the delay.
 const GRACE: Duration = Duration::from_secs(2);
@@ -147,12 +147,19 @@ fn toy(manifest: &Value) -> std::process::Command {
     first_container(&manifest)
 }
 
+/// A request, and who answered it, if anybody did.
+struct Asked {
+    began: Instant,
+    ended: Instant,
+    answer: Option<String>,
+}
+
 /// Requests that failed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: usize,
     of: usize,
-    /// From the first to the last one.
+    /// From the beginning of the first to the end of the last one.
     span: Duration,
 }
 
@@ -160,7 +167,7 @@ struct Failures {
 struct Load {
     at: SocketAddr,
     stop: Arc<AtomicBool>,
-    outcomes: Arc<Mutex<Vec<(Instant, bool)>>>,
+    outcomes: Arc<Mutex<Vec<Asked>>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -176,8 +183,9 @@ impl Load {
                 thread::sleep(PACE / WORKERS * number);
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
-                    let answered = call(at).is_ok();
-                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((began, answered));
+                    let answer = call(at).ok();
+                    let asked = Asked { began, ended: Instant::now(), answer };
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
                     thread::sleep(PACE.saturating_sub(began.elapsed()));
                 }
             })
@@ -189,12 +197,27 @@ impl Load {
     fn take(&self) -> Failures {
         let outcomes =
             std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
-        let failed: Vec<Instant> =
-            outcomes.iter().filter(|(_, answered)| !answered).map(|(at, _)| *at).collect();
-        let (first, last) = (failed.iter().min(), failed.iter().max());
-        let span = first.zip(last).map_or(Duration::ZERO, |(first, last)| *last - *first);
+        never_back_and_forth(&outcomes);
+        let failed: Vec<&Asked> = outcomes.iter().filter(|it| it.answer.is_none()).collect();
+        let first = failed.iter().map(|it| it.began).min();
+        let last = failed.iter().map(|it| it.ended).max();
+        let span = first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first);
         Failures { count: failed.len(), of: outcomes.len(), span }
     }
+}
+
+/// Between two looks the service moves once at most: when the next node has answered, nobody who asks later is
+/// answered by the one before.
+fn never_back_and_forth(outcomes: &[Asked]) {
+    let mut answered: Vec<&Asked> = outcomes.iter().filter(|it| it.answer.is_some()).collect();
+    answered.sort_by_key(|it| it.began);
+    let Some(before) = answered.first().map(|it| &it.answer) else { return };
+    let Some(moved) = answered.iter().filter(|it| it.answer != *before).map(|it| it.ended).min()
+    else {
+        return;
+    };
+    let late = answered.iter().any(|it| it.answer == *before && it.began > moved);
+    assert!(!late, "{before:?} answered after another had taken its place");
 }
 
 impl Drop for Load {

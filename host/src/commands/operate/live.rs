@@ -158,7 +158,6 @@ impl Scene<'_> {
             } else if holder.as_ref().is_some_and(|holder| !holder.session_stands) {
                 state.push("ITS SESSION HAS ENDED".to_owned());
             }
-            state.extend(pause.map(|pause| format!("PAUSED{}", pause.words())));
             let cordoned: Vec<&str> = view
                 .candidates
                 .iter()
@@ -168,6 +167,8 @@ impl Scene<'_> {
             if !cordoned.is_empty() {
                 state.push(format!("CORDONED {}", cordoned.join(", ")));
             }
+            // Last, for its note may be longer than the screen is wide.
+            state.extend(pause.map(|pause| format!("PAUSED{}", pause.words())));
             let term = holder.as_ref().and_then(|holder| holder.term.as_ref());
             let node = match (&holder, term) {
                 (None, _) => "-".to_owned(),
