@@ -156,6 +156,10 @@ impl Etcd {
         let dir = scratch::directory("etcd")?;
         let tls = options.tls.map(|authority| Tls::issue(authority, &address)).transpose()?;
         let mut arguments = Vec::new();
+        if !options.users.is_empty() {
+            // The least there is: a login is made to be slow, and there are many.
+            arguments.push("--bcrypt-cost=4".to_owned());
+        }
         if let Some(seconds) = options.auth_token_ttl {
             arguments.push(format!("--auth-token-ttl={seconds}"));
         }
@@ -306,6 +310,7 @@ impl Etcd {
     fn ctl_command_as(&self, login: Option<&str>) -> Result<Command> {
         let mut command = Command::new(self.version.etcdctl()?);
         command.env("ETCDCTL_API", "3").arg(format!("--endpoints={}", self.url()));
+        command.arg(format!("--command-timeout={}s", PATIENCE.as_secs()));
         if let Some(tls) = &self.tls {
             command.arg("--cacert").arg(&tls.authority);
             command.arg("--cert").arg(&tls.client.certificate).arg("--key").arg(&tls.client.key);

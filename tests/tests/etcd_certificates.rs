@@ -128,7 +128,7 @@ fn another_authority_takes_over_under_running_nodes() -> Outcome {
 fn a_renewed_certificate_is_used_before_the_old_one_expires() -> Outcome {
     let authority = Authority::new()?;
     let mut etcd = serving(Version::V3_5, &authority)?;
-    let end = SystemTime::now() + Duration::from_secs(25);
+    let end = SystemTime::now() + Duration::from_secs(40);
     let short = authority.issue_until(Some(end), "short", None)?;
     let (renewed, forgotten) = (Files::new(&authority, &short)?, Files::new(&authority, &short)?);
     let mut pair = Pair::start_each([&renewed.store(&etcd), &forgotten.store(&etcd)], "20s")?;

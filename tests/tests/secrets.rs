@@ -314,10 +314,9 @@ fn what_a_node_keeps_is_its_users_alone_whatever_the_umask() -> Outcome {
     })?;
     let page = page_of(daemon)?;
     let mut files = everything_in(&state)?;
-    // What somebody changed is saved as it was, in a directory that is private.
+    // What somebody changed is saved as it was, in a directory that is private; as what is on its way to its place is.
     files.retain(|file| file.parent() != Some(&state.join("saved")));
-    files.extend(everything_in(&node.destinations().join(".conclave"))?);
-    files.extend([page.clone(), store.clone()]);
+    files.extend([node.destinations().join(".conclave"), page, store.clone()]);
     // SQLite's own, beside it.
     files.extend(["-wal", "-shm"].map(|end| store.with_extension(format!("db{end}"))));
     for file in files {
