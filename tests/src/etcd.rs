@@ -1,8 +1,9 @@
 //! Real etcd servers, private to one test.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -274,6 +275,23 @@ impl Etcd {
     /// When they cannot be issued.
     pub fn belong_to(&mut self, authority: &Authority) -> Result<()> {
         self.tls = Some(Tls::issue(authority, &self.address)?);
+        Ok(())
+    }
+
+    /// Gives a user another password.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not do it.
+    pub fn change_password(&self, user: &str, password: &str) -> Result<()> {
+        let mut change = self.ctl_command()?;
+        change.args(["user", "passwd", "--interactive=false", user]);
+        let mut change = change.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut input = change.stdin.take().context("etcdctl's input")?;
+        writeln!(input, "{password}")?;
+        drop(input);
+        let status = change.wait()?;
+        ensure!(status.success(), "etcdctl user passwd: {status}");
         Ok(())
     }
 
