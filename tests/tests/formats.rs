@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use conclave_tests::etcd::{Etcd, Version};
 use conclave_tests::gateway::Gateway;
 use conclave_tests::node::scheduler_node;
-use conclave_tests::{Outcome, PATIENCE, binary, scratch};
+use conclave_tests::{Outcome, PATIENCE, binary, eventually, pod, scratch};
 use serde_json::{Value, json};
 
 const CLUSTER: &str = "frozen";
@@ -53,8 +53,8 @@ fn a_configuration_of_version_1_is_read_and_a_later_one_refused() -> Outcome {
     Ok(())
 }
 
-/// Puts the sample's records into a store. What they say of each other's revisions has to be said anew there.
-fn put(etcd: &Etcd, change: impl Fn(&mut Value)) -> Result<()> {
+/// Puts the sample's records, each changed so by its key, into a store. What they say of each other's revisions has to be said anew there.
+fn put(etcd: &Etcd, change: impl Fn(&str, &mut Value)) -> Result<()> {
     let mut gateway = Gateway::connect(etcd.address())?;
     let text = fs::read_to_string(sample("store.json"))?;
     let records: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
@@ -62,13 +62,14 @@ fn put(etcd: &Etcd, change: impl Fn(&mut Value)) -> Result<()> {
         records.into_iter().partition(|(key, _)| key.contains("/sessions/"));
     let mut renamed = Vec::new();
     for (key, mut record) in sessions {
-        change(&mut record["value"]);
+        change(&key, &mut record["value"]);
         gateway.put(&key, &record["value"].to_string())?;
         let stored = gateway.list(&key)?.into_iter().next().context("a session")?;
         renamed.push((record["created"].as_u64().context("a revision")?, stored.created));
     }
     for (mut key, record) in others {
         let mut value = record["value"].clone();
+        change(&key, &mut value);
         for (old, new) in &renamed {
             if value["session"] == json!(old) {
                 value["session"] = json!(new);
@@ -80,18 +81,21 @@ fn put(etcd: &Etcd, change: impl Fn(&mut Value)) -> Result<()> {
     Ok(())
 }
 
+/// What a command that succeeds says of the sample's cluster.
+fn ask(etcd: &Etcd, command: &[&str]) -> Result<Value> {
+    let url = etcd.url();
+    let store = ["--endpoints", &url, "--cluster", CLUSTER, "--output", "json"];
+    let output = conclave(&[command, &store].concat())?;
+    ensure!(output.status.success(), "{command:?}: {}", said(&output));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 #[test]
 fn the_stores_records_of_0_1_are_read_and_later_ones_refused() -> Outcome {
     let etcd = Etcd::start(Version::V3_4)?;
-    put(&etcd, |_| {})?;
+    put(&etcd, |_, _| {})?;
     let url = etcd.url();
-    let ask = |command: &[&str]| -> Result<Value> {
-        let store = ["--endpoints", &url, "--cluster", CLUSTER, "--output", "json"];
-        let output = conclave(&[command, &store].concat())?;
-        assert!(output.status.success(), "{}", said(&output));
-        Ok(serde_json::from_slice(&output.stdout)?)
-    };
-    let status = ask(&["status"])?;
+    let status = ask(&etcd, &["status"])?;
     let election = &status["elections"][0];
     assert_eq!(election["election"], "masters", "{status:#}");
     let holder = &election["holder_in_store"];
@@ -100,14 +104,18 @@ fn the_stores_records_of_0_1_are_read_and_later_ones_refused() -> Outcome {
     let candidates = election["candidates"].as_array().context("candidates")?;
     assert_eq!(candidates.len(), 2, "{status:#}");
     assert!(candidates.iter().any(|it| it["node"] == "node-1" && it["cordoned"] == true));
-    let history = ask(&["history", "masters"])?;
+    let history = ask(&etcd, &["history", "masters"])?;
     assert_eq!(
         (&history["terms"][0]["token"], &history["terms"][0]["why"]),
         (&json!(4), &json!("transfer"))
     );
 
     // A node of a later version has written what today's could misread.
-    put(&etcd, |session| session["format"] = json!(2))?;
+    put(&etcd, |key, record| {
+        if key.contains("/sessions/") {
+            record["format"] = json!(2);
+        }
+    })?;
     let store = ["--endpoints", &url, "--cluster", CLUSTER];
     let refused = conclave(&[&["status"], &store[..]].concat())?;
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
@@ -121,6 +129,84 @@ fn the_stores_records_of_0_1_are_read_and_later_ones_refused() -> Outcome {
     let output = node.output()?;
     assert_eq!(status.code(), Some(2), "{output}");
     assert!(output.contains("format 2, and this version reads 1"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn what_later_records_say_beside_is_ignored() -> Outcome {
+    let of = |later: bool| -> Result<[Value; 2]> {
+        let etcd = Etcd::start(Version::V3_5)?;
+        put(&etcd, |_, record| {
+            if later {
+                record["later"] = json!({ "of": ["any", { "shape": null }] });
+            }
+        })?;
+        let mut seen = [ask(&etcd, &["status"])?, ask(&etcd, &["history", "masters"])?];
+        // How long ago it was is another thing at another moment.
+        seen[0]["elections"][0]["holder_in_store"]["age_ms"] = Value::Null;
+        for term in seen[1]["terms"].as_array_mut().into_iter().flatten() {
+            term["length_ms"] = Value::Null;
+        }
+        Ok(seen)
+    };
+    let [now, later] = [of(false)?, of(true)?];
+    assert_eq!(now[0]["nodes"].as_array().map(Vec::len), Some(2), "{}", now[0]);
+    assert_eq!(now, later);
+    Ok(())
+}
+
+#[test]
+fn a_record_that_is_not_understood_hides_no_other() -> Outcome {
+    let etcd = Etcd::start(Version::V3_5)?;
+    put(&etcd, |key, record| {
+        if key.contains("/history/") {
+            record["why"] = json!("a_later_reason");
+        } else if key.ends_with("/candidates/masters/node-1") {
+            record["fitness"] = json!("otherwise");
+        }
+    })?;
+    let status = ask(&etcd, &["status"])?;
+    let election = &status["elections"][0];
+    assert_eq!(election["holder_in_store"]["node"], "node-2", "{status:#}");
+    let candidates = election["candidates"].as_array().context("candidates")?;
+    assert!(candidates.len() == 1 && candidates[0]["node"] == "node-2", "{status:#}");
+    let history = ask(&etcd, &["history", "masters"])?;
+    let terms = history["terms"].as_array().context("terms")?;
+    assert!(terms.len() == 1 && terms[0]["node"] == "node-2", "{history:#}");
+    Ok(())
+}
+
+#[test]
+fn a_node_goes_on_from_the_records_of_nodes_that_are_gone() -> Outcome {
+    let etcd = Etcd::start(Version::V3_5)?;
+    put(&etcd, |_, _| {})?;
+    let mut node = scheduler_node("node-3", CLUSTER, Path::new("none"), |config| {
+        config["store"] = json!({ "etcd": { "endpoints": [etcd.url()] } });
+    })?;
+    node.start()?;
+    let placed = node.destinations().join(pod::SCHEDULER);
+    eventually("the silent holder to be replaced", PATIENCE, || placed.exists().then_some(()))?;
+    let history = ask(&etcd, &["history", "masters"])?;
+    let terms = history["terms"].as_array().context("terms")?;
+    let [.., ended, standing] = &terms[..] else { panic!("{history:#}") };
+    assert_eq!([&ended["node"], &ended["why"]], [&json!("node-2"), &json!("silent")]);
+    assert_eq!(standing["node"], "node-3", "{history:#}");
+    assert!(node.stop()?.success(), "{}", node.output()?);
+    Ok(())
+}
+
+#[test]
+fn a_later_decision_log_is_refused() -> Outcome {
+    let dir = scratch::directory("formats")?;
+    let log = dir.path().join("log.jsonl");
+    let text = filled("state/decisions/log.jsonl", dir.path())?;
+    let next = text.lines().count() + 1;
+    fs::write(&log, text.trim_end().to_owned() + "\n{\"version\":2,\"asked\":\"otherwise\"}\n")?;
+    let refused =
+        conclave(&["policy", "replay", &log.to_string_lossy(), "--policy", "cold-standby"])?;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let expected = format!("line {next} is of version 2");
+    assert!(said(&refused).contains(&expected), "{}", said(&refused));
     Ok(())
 }
 
