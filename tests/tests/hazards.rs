@@ -1,5 +1,5 @@
 //! `docs/hazards.md` keeps its word: every hazard has a test, or a reason why it cannot happen, and
-//! every test that it names exists and is run.
+//! every test that it or another page names exists and is run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -103,6 +103,21 @@ fn every_hazard_has_a_test_or_cannot_happen() -> Outcome {
         }
     }
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_test_that_other_pages_name_is_run() -> Outcome {
+    for page in ["threats.md", "compatibility.md"] {
+        let text = fs::read_to_string(docs().join(page))?;
+        let links = text.split("[`").skip(1).filter_map(|rest| rest.split_inclusive(')').next());
+        let named: Vec<_> = links.filter(|link| link.ends_with(".rs)")).collect();
+        assert!(named.len() > 2, "{page} names {named:?}");
+        for link in named {
+            let (name, file) = test(link).with_context(|| format!("a test in {link:?}"))?;
+            assert!(is_run(&name, &file)?, "{page}: {} runs no `{name}`", file.display());
+        }
+    }
     Ok(())
 }
 
