@@ -52,7 +52,8 @@ impl Files {
 
 /// Waits for further beats of a node's session.
 fn still_beats(etcd: &Etcd, node: &str) -> Result<()> {
-    let seen = beats(etcd, node).context("a session")?;
+    // A server that has just started may need a moment, and so may a busy machine.
+    let seen = eventually(&format!("a session of {node}"), PATIENCE, || beats(etcd, node))?;
     eventually(&format!("two more beats of {node}"), PATIENCE, || {
         (beats(etcd, node)? >= seen + 2).then_some(())
     })
