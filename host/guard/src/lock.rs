@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -32,6 +32,16 @@ pub enum LockError {
         state_dir: PathBuf,
         /// Who has it.
         holder: Holder,
+    },
+    /// Others than its user could put something there, machine code for example.
+    #[error(
+        "others may write to the state directory {state_dir} (mode {mode:o}): see that nobody has put anything there, then chmod 700 it"
+    )]
+    Exposed {
+        /// The state directory.
+        state_dir: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// The lock file could not be made or read.
     #[error("cannot lock the state directory {state_dir}")]
@@ -172,6 +182,10 @@ fn acquire(state_dir: &Path, name: &str, role: &str) -> Result<File, LockError> 
 fn lock(state_dir: &Path, name: &str) -> Result<File, LockError> {
     let io = |source| LockError::Io { state_dir: state_dir.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(io)?;
+    let mode = fs::metadata(state_dir).map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(LockError::Exposed { state_dir: state_dir.to_owned(), mode });
+    }
     let path = state_dir.join(format!("{name}.lock"));
     let mut options = File::options();
     let mut file = options
@@ -221,6 +235,17 @@ mod tests {
         drop(first);
         assert_eq!(DaemonLock::holder(state.path()).unwrap(), None);
         DaemonLock::acquire(state.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        for (mode, refused) in [(0o700, false), (0o755, false), (0o775, true), (0o777, true)] {
+            fs::set_permissions(state.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let locked = GuardLock::acquire(state.path());
+            let exposed = matches!(locked, Err(LockError::Exposed { .. }));
+            assert_eq!(exposed, refused, "{mode:o}");
+        }
     }
 
     #[test]
