@@ -14,12 +14,16 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{PATIENCE, base64, eventually, scratch};
 
+/// The event by which a page tells that it opens a dialog.
+const DIALOG: &str = "Page.javascriptDialogOpening";
+
 /// A browser with one page.
 pub struct Browser {
     process: Process,
     to: RefCell<File>,
     from: RefCell<BufReader<File>>,
     calls: Cell<u64>,
+    complaints: RefCell<Vec<String>>,
     /// Of the page.
     session: String,
     /// Its profile, which goes with it.
@@ -50,38 +54,34 @@ impl Browser {
         let process = Process::start("chromium", dir.path(), command)?;
         let to = RefCell::new(OpenOptions::new().write(true).open(to)?);
         let from = RefCell::new(BufReader::new(File::open(from)?));
-        let (calls, session) = (Cell::new(0), String::new());
-        let mut browser = Browser { process, to, from, calls, session, _dir: dir };
+        let (calls, complaints, session) = (Cell::new(0), RefCell::default(), String::new());
+        let mut browser = Browser { process, to, from, calls, complaints, session, _dir: dir };
         let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = browser.call("Target.attachToTarget", &attach)?;
         browser.session = attached["sessionId"].as_str().context("a session")?.to_owned();
-        browser.call("Page.enable", &json!({}))?;
+        for domain in ["Page", "Runtime", "Log"] {
+            browser.call(&format!("{domain}.enable"), &json!({}))?;
+        }
         browser.call("Page.navigate", &json!({ "url": url }))?;
         Ok(browser)
     }
 
-    /// Calls a method of the protocol; events that come meanwhile are passed over.
+    /// Calls a method of the protocol; of the events that come meanwhile only complaints are kept.
     ///
     /// # Errors
     ///
     /// When the browser refuses, or has ended.
     pub fn call(&self, method: &str, parameters: &Value) -> Result<Value> {
-        let id = self.calls.get() + 1;
-        self.calls.set(id);
-        let mut message = json!({ "id": id, "method": method, "params": parameters });
-        if !self.session.is_empty() {
-            message["sessionId"] = json!(self.session);
-        }
-        self.to.borrow_mut().write_all(format!("{message}\0").as_bytes())?;
+        let id = self.send(method, parameters)?;
         loop {
-            let mut answer = Vec::new();
-            self.from.borrow_mut().read_until(0, &mut answer)?;
-            if answer.pop() != Some(0) {
-                bail!("the browser has ended:\n{}", self.process.output()?);
-            }
-            let answer: Value = serde_json::from_slice(&answer)?;
+            let answer = self.receive()?;
             if answer["id"] != json!(id) {
+                self.complaints.borrow_mut().extend(complaint(&answer));
+                // The page stands still until somebody has closed its dialog.
+                if answer["method"] == DIALOG {
+                    self.send("Page.handleJavaScriptDialog", &json!({ "accept": false }))?;
+                }
                 continue;
             }
             if !answer["error"].is_null() {
@@ -89,6 +89,26 @@ impl Browser {
             }
             return Ok(answer["result"].clone());
         }
+    }
+
+    fn send(&self, method: &str, parameters: &Value) -> Result<u64> {
+        let id = self.calls.get() + 1;
+        self.calls.set(id);
+        let mut message = json!({ "id": id, "method": method, "params": parameters });
+        if !self.session.is_empty() {
+            message["sessionId"] = json!(self.session);
+        }
+        self.to.borrow_mut().write_all(format!("{message}\0").as_bytes())?;
+        Ok(id)
+    }
+
+    fn receive(&self) -> Result<Value> {
+        let mut answer = Vec::new();
+        self.from.borrow_mut().read_until(0, &mut answer)?;
+        if answer.pop() != Some(0) {
+            bail!("the browser has ended:\n{}", self.process.output()?);
+        }
+        Ok(serde_json::from_slice(&answer)?)
     }
 
     /// What an expression in the page is now.
@@ -129,7 +149,21 @@ impl Browser {
             let shown = shown();
             texts.iter().all(|text| shown.contains(text)).then_some(())
         });
-        waited.with_context(|| format!("it shows: {}", shown()))
+        waited.with_context(|| {
+            format!("it shows: {}; complaints: {:?}", shown(), self.complaints.borrow())
+        })
+    }
+
+    /// What went wrong in the page so far: exceptions that nobody caught, what its policy forbade, dialogs.
+    /// That a server is gone is not among it.
+    ///
+    /// # Errors
+    ///
+    /// When the browser has ended.
+    pub fn complaints(&self) -> Result<Vec<String>> {
+        // By the time that it has answered, it has told everything before.
+        self.evaluate("0")?;
+        Ok(self.complaints.borrow().clone())
     }
 
     /// Pretends that the screen is as large as this, and what its user prefers.
@@ -155,4 +189,15 @@ impl Browser {
         let bytes = base64::decode(shot["data"].as_str().context("a picture")?)?;
         std::fs::write(file, bytes).with_context(|| file.display().to_string())
     }
+}
+
+/// What an event of the protocol complains of, if it does.
+fn complaint(event: &Value) -> Option<String> {
+    let parameters = &event["params"];
+    let complains = match event["method"].as_str()? {
+        "Runtime.exceptionThrown" | DIALOG => true,
+        "Log.entryAdded" => parameters["entry"]["source"] == "security",
+        _ => false,
+    };
+    complains.then(|| parameters.to_string())
 }
