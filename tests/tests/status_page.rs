@@ -30,7 +30,9 @@ fn who() -> String {
     part(ELECTION, ".who")
 }
 
+/// Opens a node's page; a browser does not try again, so the node must answer by then.
 fn open(answering: &Answering, node: &str) -> Result<Browser> {
+    answering.wait_for(node, "/livez", 200)?;
     Browser::open(&format!("http://{}/", answering.at[node]))
 }
 
@@ -284,7 +286,7 @@ fn it_asks_with_its_token_and_keeps_it_to_itself() -> Outcome {
         Ok(())
     })?;
     let url = format!("http://{}/", answering.at["a"]);
-    let page = Browser::open(&url)?;
+    let page = open(&answering, "a")?;
     page.wait_for("#lost", &["A token is needed"])?;
     // Somebody adds it in the address bar, which opens no new page.
     page.evaluate(&format!("location.hash = 'token={TOKEN}'"))?;
