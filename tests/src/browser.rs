@@ -51,6 +51,8 @@ impl Browser {
                     --remote-debugging-pipe 3<\"$1\" 4>\"$2\"";
         let mut command = Command::new("sh");
         command.args(["-c", call]).arg(dir.path().join("profile")).arg(&to).arg(&from);
+        // What it leaves in the directory for temporary files when it is killed goes with its profile.
+        command.env("TMPDIR", dir.path());
         let process = Process::start("chromium", dir.path(), command)?;
         let to = RefCell::new(OpenOptions::new().write(true).open(to)?);
         let from = RefCell::new(BufReader::new(File::open(from)?));
