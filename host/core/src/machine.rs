@@ -1,6 +1,7 @@
 //! The state machine's outside: creation, events in, actions out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::action::{Action, Exit, Notice};
@@ -26,6 +27,24 @@ pub struct Core {
     stuck: BTreeSet<ElectionName>,
     stray_replies: Count,
     exited: bool,
+    looked_at: LookedAt,
+}
+
+/// The elections that the newest call looked at. It is about that call and decides nothing, so
+/// cores that differ in it are the same.
+#[derive(Clone, Debug, Default)]
+struct LookedAt(Vec<ElectionName>);
+
+impl PartialEq for LookedAt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LookedAt {}
+
+impl Hash for LookedAt {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Core {
@@ -56,6 +75,7 @@ impl Core {
             elections,
             stray_replies: Count(0),
             exited: false,
+            looked_at: LookedAt::default(),
         };
         if past.adopt.is_some() {
             core.node.watch_deadline();
@@ -82,6 +102,7 @@ impl Core {
     /// elections want then shares transactions.
     pub fn handle_all(&mut self, now: Now, events: impl IntoIterator<Item = Event>) -> Vec<Action> {
         self.node.now = now;
+        self.looked_at.0.clear();
         self.node.check_deadline();
         for event in events {
             self.take_in(event);
@@ -97,6 +118,12 @@ impl Core {
         let fast = self.node.timers.next().map(|at| at.since(now.fast));
         let slow = self.node.slow_timers.next().map(|at| at.since(now.slow));
         [fast, slow].into_iter().flatten().min()
+    }
+
+    /// The elections that the newest call looked at, some perhaps more than once: what status says
+    /// of any other is as it was before.
+    pub fn looked_at(&self) -> &[ElectionName] {
+        &self.looked_at.0
     }
 
     /// How many replies came that answered nothing.
@@ -430,6 +457,7 @@ impl Core {
                     self.node.timers.clear(&Timer::Election(name.clone()));
                     election.advance(&mut self.node);
                     self.count(&name);
+                    self.looked_at.0.push(name);
                 }
             }
         }

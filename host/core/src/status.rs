@@ -83,6 +83,16 @@ impl Core {
         }
     }
 
+    /// The session, while terms on it are valid.
+    pub fn session(&self, now: Now) -> Option<SessionId> {
+        self.node.session.valid(now)
+    }
+
+    /// What this node does in one election now.
+    pub fn status_of(&self, election: &ElectionName, now: Now) -> Option<ElectionStatus> {
+        Some(self.election_status(self.elections.get(election)?, now))
+    }
+
     /// What this node does in an election now, and the term it has in it.
     pub fn phase(&self, election: &ElectionName, now: Now) -> Option<(Phase, Option<Token>)> {
         Some(self.phase_of(self.elections.get(election)?, now))

@@ -108,7 +108,7 @@ impl Shell {
 
     /// Whether an election's manifests need anything of the policy but its word.
     fn renders(&self, election: &ElectionName) -> bool {
-        let config = self.config.elections.iter().find(|config| config.name == *election);
+        let config = self.configured(election);
         config.is_some_and(|config| {
             config.manifests.iter().any(|manifest| manifest.render)
                 || config.manifest_directory.as_ref().is_some_and(|directory| directory.render)

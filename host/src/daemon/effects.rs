@@ -57,7 +57,9 @@ impl Shell {
                 self.placed.insert(election.clone(), token);
                 self.metrics.placed(&election, token);
                 let now = self.clock.now();
-                self.publish(now);
+                if let Some(shown) = &self.shown {
+                    self.publish(&shown.board, std::slice::from_ref(&election), now);
+                }
                 info!(%election, %token, "leading: exclusive effects in place");
                 if self.holds(&election, token) {
                     self.runner.lead(&election, token);

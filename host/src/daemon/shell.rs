@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::{error, info, warn};
 
 use crate::check::{self, Report, check_stopped};
-use crate::config::Config;
+use crate::config::{Config, ElectionConfig};
 use crate::daemon::asking::Failing;
 use crate::daemon::binding::Recorder;
 use crate::daemon::fitness::FitnessBook;
@@ -38,7 +38,7 @@ use crate::daemon::start::Ended;
 use crate::daemon::stops::{Ask, Stops};
 use crate::daemon::stuck::{HANGS_AFTER, Stuck};
 use crate::exec::{Finished, Runner};
-use crate::http::{ElectionSnapshot, Metrics, Shown, Snapshot};
+use crate::http::{Board, ElectionSnapshot, Metrics, Shown};
 use crate::reading::newer_format;
 
 /// How many inputs that wait are taken in together: when hundreds of elections move at once, what
@@ -95,6 +95,8 @@ fn wait_on<T: AsRawFd>(owner: T) -> std::io::Result<AsyncFd<T>> {
 /// What the loop owns.
 pub(crate) struct Shell {
     pub(crate) config: Arc<Config>,
+    /// Where in the configuration each election stands.
+    pub(crate) index: BTreeMap<ElectionName, usize>,
     pub(crate) core: Core,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
@@ -149,6 +151,12 @@ impl Shell {
         let mut guard_is_gone = false;
         let mut stops = 0_u32;
         self.attached.page.show_ready();
+        if let Some(Shown { board, .. }) = &self.shown {
+            let now = self.clock.now();
+            let all: Vec<_> =
+                self.core.status(now).elections.into_iter().map(|it| it.election).collect();
+            self.publish(board, &all, now);
+        }
         self.act(first);
         loop {
             if let Some(ended) = self.ended.take() {
@@ -214,26 +222,25 @@ impl Shell {
         let now = self.clock.now();
         let idle = events.is_empty();
         let actions = self.core.handle_all(now, events);
-        if !idle || !actions.is_empty() {
-            self.publish(now); // before a withdrawal begins, so that nobody is sent here any more
+        if let Some(Shown { board, .. }) = &self.shown
+            && (!idle || !actions.is_empty())
+        {
+            // Before a withdrawal begins, so that nobody is sent here any more.
+            self.publish(board, self.core.looked_at(), now);
         }
         self.act(actions);
     }
 
-    /// Writes on the board what this node is doing now.
-    pub(super) fn publish(&self, now: Now) {
-        let Some(Shown { board, .. }) = &self.shown else { return };
-        let status = self.core.status(now);
-        let elections = status.elections.into_iter().map(|it| {
-            let placed = self.placed.get(&it.election).copied();
+    /// Writes on the board what has become of these elections.
+    pub(super) fn publish(&self, board: &Board, elections: &[ElectionName], now: Now) {
+        let snapshot = |name: &ElectionName| {
+            let it = self.core.status_of(name, now)?;
+            let placed = self.placed.get(name).copied();
             let ElectionStatus { election, phase, token, holder, fitness } = it;
-            (election, ElectionSnapshot { phase, token, holder, fitness, placed })
-        });
-        board.write(Snapshot {
-            session: status.session,
-            store_answers: !self.outage,
-            elections: elections.collect(),
-        });
+            Some((election, ElectionSnapshot { phase, token, holder, fitness, placed }))
+        };
+        let changed = elections.iter().filter_map(snapshot).collect();
+        board.write(self.core.session(now), !self.outage, changed);
     }
 
     /// A daemon whose guard does not watch over it gives everything up and ends.
@@ -359,7 +366,7 @@ impl Shell {
 
     /// A node that has no session yet does not begin one among records that it may misread.
     fn check_format(&mut self, seen: &[Entry]) {
-        if self.core.status(self.clock.now()).session.is_none()
+        if self.core.session(self.clock.now()).is_none()
             && let Some((node, format)) = newer_format(seen)
         {
             self.ended = Some(Ended::NewerFormat { node, format });
@@ -520,9 +527,14 @@ impl Shell {
         }
     }
 
+    /// An election's configuration, while it has one.
+    pub(super) fn configured(&self, election: &ElectionName) -> Option<&ElectionConfig> {
+        self.index.get(election).and_then(|&at| self.config.elections.get(at))
+    }
+
     fn stop_check(&self, op: OpId, election: &ElectionName) {
         let election = election.clone();
-        let check = self.config.elections.iter().find(|e| e.name == election);
+        let check = self.configured(&election);
         let check = check.and_then(|e| e.stop_check.clone());
         let answer = move |stopped| Input::Core(Event::StopChecked { op, stopped });
         let promise = Promise::new(&self.inputs, answer(false));

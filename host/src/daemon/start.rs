@@ -234,7 +234,9 @@ impl Life {
         if let Some(shown) = &shown {
             shown.outlook.rank_by(policies.clone());
         }
+        let names = config.elections.iter().map(|election| election.name.clone());
         let shell = Shell {
+            index: names.zip(0..).collect(),
             shown,
             recorder,
             placed: BTreeMap::new(),

@@ -199,7 +199,8 @@ fn find<'a>(
     snapshot: &'a Snapshot,
     name: &str,
 ) -> Option<(&'a ElectionName, &'a ElectionSnapshot)> {
-    snapshot.elections.get_key_value(&ElectionName::new(name))
+    let (name, election) = snapshot.elections.get_key_value(&ElectionName::new(name))?;
+    Some((name, election))
 }
 
 fn election_answer(

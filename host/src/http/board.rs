@@ -27,7 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) session: Option<SessionId>,
     /// Whether the store answered when it was last asked.
     pub(crate) store_answers: bool,
-    pub(crate) elections: BTreeMap<ElectionName, ElectionSnapshot>,
+    pub(crate) elections: BTreeMap<ElectionName, Arc<ElectionSnapshot>>,
 }
 
 /// One election.
@@ -73,11 +73,31 @@ impl Board {
         self.round.store(now.boot_ns, Ordering::Relaxed);
     }
 
-    pub(crate) fn write(&self, snapshot: Snapshot) {
-        if self.roles.receiver_count() > 0 {
-            self.tell_roles(&snapshot);
+    /// Writes what has become of some elections, and what the others stand on. Costs what these
+    /// elections cost, unless somebody is reading right now.
+    pub(crate) fn write(
+        &self,
+        session: Option<SessionId>,
+        store_answers: bool,
+        changed: Vec<(ElectionName, ElectionSnapshot)>,
+    ) {
+        if changed.is_empty() {
+            let latest = self.read();
+            if (latest.session, latest.store_answers) == (session, store_answers) {
+                return;
+            }
         }
-        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        let before = (self.roles.receiver_count() > 0).then(|| self.read());
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Arc::make_mut(&mut latest);
+        (snapshot.session, snapshot.store_answers) = (session, store_answers);
+        let names: Vec<ElectionName> = changed.iter().map(|(name, _)| name.clone()).collect();
+        let changed = changed.into_iter().map(|(name, election)| (name, Arc::new(election)));
+        snapshot.elections.extend(changed);
+        drop(latest);
+        if let Some(before) = before {
+            self.tell_roles(&before, names);
+        }
     }
 
     /// What this node is from now on, whenever that changes.
@@ -90,10 +110,15 @@ impl Board {
         self.roles.receiver_count()
     }
 
-    fn tell_roles(&self, now: &Snapshot) {
-        let before = self.read();
-        let [was, is] = [&*before, now].map(|snapshot| self.valid_for(snapshot));
-        for (name, election) in &now.elections {
+    /// Tells what these elections' roles are now, if they are others than before. They are all
+    /// that can have changed, except where the session on which every role stands did.
+    fn tell_roles(&self, before: &Snapshot, changed: Vec<ElectionName>) {
+        let now = &*self.read();
+        let [was, is] = [before, now].map(|snapshot| self.valid_for(snapshot));
+        let all = was.is_zero() != is.is_zero();
+        let names = if all { now.elections.keys().cloned().collect() } else { changed };
+        for name in &names {
+            let Some(election) = now.elections.get(name) else { continue };
             let role = answers::role(election, is);
             let term = |role, token| if role == Role::Leader { token } else { None };
             let earlier = before.elections.get(name).map(|it| {

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::config::HttpConfig;
 
-pub(crate) use board::{Board, ElectionSnapshot, Snapshot};
+pub(crate) use board::{Board, ElectionSnapshot};
 pub(crate) use metrics::Metrics;
 pub(crate) use outlook::Outlook;
 
